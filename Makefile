@@ -1,0 +1,46 @@
+# Mammoseq: `make help` lists every verb.
+PYTHON ?= python3.11
+SERVE := .venv/serve
+DEV := .venv/dev
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint bench train export requirements image-check clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+serve: $(SERVE)/.done ## install what serving needs, then serve on http://127.0.0.1:8000
+	$(SERVE)/bin/python -m app
+
+test: $(DEV)/.done ## install everything, then lint, types and all tests
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/python -m pytest
+
+bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
+	$(DEV)/bin/python -m benchmarks.overhead
+
+train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
+	$(DEV)/bin/python -m training fit --config training/configs/default.toml
+
+export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
+	$(DEV)/bin/python -m export --model runs/default --to $(TO)
+
+image-check: ## build the container image and run it as a cluster would (docs/deploy.md)
+	k8s/build_and_run_image.sh
+
+requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header pyproject.toml -o requirements/serve.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## remove the environments and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+
+$(SERVE)/.done: requirements/serve.txt
+$(DEV)/.done: requirements/dev.txt
+.venv/%/.done:
+	$(PYTHON) -m venv --clear .venv/$*
+	.venv/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
+	touch $@
