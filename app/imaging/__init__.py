@@ -1,0 +1,1 @@
+"""Bytes -> pixels -> tensor: one implementation for training, export and serving."""

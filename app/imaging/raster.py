@@ -1,0 +1,80 @@
+"""PNG, JPEG and TIFF bytes -> grey pixels, 8 or 16 bit."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from app.imaging.facts import ImageFacts
+from app.problems import Refusal
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+
+
+def decode_raster(
+    data: bytes, max_pixels: int
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], ImageFacts]:
+    """Decode to grey uint8 or uint16 [rows, columns].
+
+    The size is read from the header before anything is decompressed. Raises ``Refusal``:
+    ``unsupported_format``, ``too_many_pixels``, ``broken_image``, ``several_frames``.
+    """
+    name, rows, columns = _read_header(data)
+    if rows * columns > max_pixels:
+        raise Refusal(
+            "too_many_pixels",
+            f"The image has {rows} x {columns} pixels; at most {max_pixels} are accepted.",
+        )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise Refusal("broken_image", f"The {name} data cannot be decoded.")
+    grey, notes = _to_grey(pixels)
+    return grey, ImageFacts(
+        format=name, rows=rows, columns=columns, bits=grey.dtype.itemsize * 8, warnings=notes
+    )
+
+
+def _read_header(data: bytes) -> tuple[str, int, int]:
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own pixel limits are replaced by ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if getattr(image, "n_frames", 1) != 1:
+                    raise Refusal("several_frames", "The file holds more than one image.")
+                return str(image.format).lower(), image.height, image.width
+    except Image.DecompressionBombError:
+        raise Refusal("too_many_pixels", "The image has too many pixels.") from None
+    except UnidentifiedImageError:
+        raise Refusal(
+            "unsupported_format", "The data is neither PNG, JPEG, TIFF nor DICOM."
+        ) from None
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, EOFError, OverflowError):
+        raise Refusal("broken_image", "The image header cannot be read.") from None
+
+
+def _to_grey(
+    pixels: NDArray[Any],
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[tuple[str, str], ...]]:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise Refusal("unsupported_depth", "Only 8-bit and 16-bit unsigned pixels are accepted.")
+    if pixels.ndim == 2:
+        return pixels, ()
+    if pixels.shape[2] == 2:  # grey with transparency
+        return np.ascontiguousarray(pixels[..., 0]), ()
+    colour = pixels[..., :3]
+    if np.array_equal(colour[..., 0], colour[..., 1]) and np.array_equal(
+        colour[..., 1], colour[..., 2]
+    ):
+        return np.ascontiguousarray(colour[..., 0]), ()
+    grey: NDArray[Any] = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY)
+    return grey, (("colour_image", "The image is in colour; mammograms are grey."),)
