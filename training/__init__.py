@@ -1,0 +1,1 @@
+"""Training: manifest -> tensors -> Keras hybrid -> run folder (weights, metrics, plots)."""
