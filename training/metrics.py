@@ -1,0 +1,119 @@
+"""Scores -> figures of merit, each with a 95 % bootstrap interval by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+
+Figure = Callable[[NDArray[np.int32], NDArray[np.float64]], float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def auc(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
+    """Area under the ROC curve; ``truth`` 0 or 1 [n], ``score`` [n], higher is more suspicious."""
+    return float(roc_auc_score(truth, score))
+
+
+def brier(truth: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
+    """Mean squared error of the probability."""
+    return float(np.mean((probability - truth) ** 2))
+
+
+def expected_calibration_error(
+    truth: NDArray[np.int32], probability: NDArray[np.float64], bins: int = 10
+) -> float:
+    """Mean gap between probability and observed frequency over bins of equal count."""
+    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
+    gaps = [abs(truth[g].mean() - probability[g].mean()) * len(g) for g in groups if len(g)]
+    return float(sum(gaps) / len(truth))
+
+
+def bootstrap(
+    figure: Figure,
+    truth: NDArray[np.int32],
+    score: NDArray[np.float64],
+    patients: Sequence[str],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """``figure`` with its percentile interval, patients drawn with replacement.
+
+    All rows of a drawn patient come along, since a patient's images are not independent. Draws
+    without both classes are left out.
+    """
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    rows = [np.flatnonzero(patient == p) for p in range(patient.max() + 1)]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        drawn = np.concatenate([rows[p] for p in rng.integers(len(rows), size=len(rows))])
+        if 0 < truth[drawn].sum() < len(drawn):
+            values.append(figure(truth[drawn], score[drawn]))
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Estimate(figure(truth, score), float(low), float(high))
+
+
+def fit_temperature(truth: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
+    """Temperature that minimises the log loss (Guo et al., ICML 2017, arXiv:1706.04599).
+
+    For two classes, dividing the logits by T divides the log-odds by T.
+    """
+    odds = logit(np.clip(probability, 1e-7, 1 - 1e-7))
+
+    def log_loss(log_temperature: float) -> float:
+        p = np.clip(expit(odds / np.exp(log_temperature)), 1e-12, 1 - 1e-12)
+        return float(-np.mean(truth * np.log(p) + (1 - truth) * np.log(1 - p)))
+
+    found = minimize_scalar(log_loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def sensitivity_specificity(
+    truth: NDArray[np.int32], score: NDArray[np.float64], threshold: float
+) -> tuple[float, float]:
+    """Sensitivity and specificity when ``score >= threshold`` is called positive."""
+    called = score >= threshold
+    return float(called[truth == 1].mean()), float((~called)[truth == 0].mean())
+
+
+def threshold_for_sensitivity(
+    truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
+) -> float:
+    """The highest threshold whose sensitivity is at least ``wanted``."""
+    positives = np.sort(score[truth == 1])[::-1]
+    return float(positives[int(np.ceil(wanted * len(positives))) - 1])
+
+
+def threshold_for_specificity(
+    truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
+) -> float:
+    """The lowest observed threshold whose specificity is at least ``wanted``."""
+    for threshold in np.unique(score):
+        if sensitivity_specificity(truth, score, float(threshold))[1] >= wanted:
+            return float(threshold)
+    return float(np.nextafter(score.max(), np.inf))
+
+
+def threshold_of_youden(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
+    """The threshold with the largest sensitivity + specificity (Youden 1950)."""
+    candidates = np.unique(score)
+    sums = [sum(sensitivity_specificity(truth, score, float(t))) for t in candidates]
+    return float(candidates[int(np.argmax(sums))])

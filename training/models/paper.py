@@ -1,0 +1,26 @@
+"""The paper's image encoder: a small CNN, trained from scratch.
+
+Convolution, batch normalisation, pooling and dropout, repeated; the fully connected feature
+vector that follows it is part of the hybrid.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+_FILTERS = (32, 64, 128, 256)
+
+
+def build_encoder(height: int, width: int, channels: int = 1) -> keras.Model:
+    """Map images float32 [batch, height, width, channels] in [-1, 1] to the last feature map,
+    float32 [batch, height / 16, width / 16, 256]."""
+    image = keras.Input((height, width, channels), name="image")
+    x = image
+    for index, filters in enumerate(_FILTERS):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{index}")(x)
+        x = layers.BatchNormalization(name=f"bn{index}")(x)
+        x = layers.ReLU(name=f"relu{index}")(x)
+        x = layers.MaxPooling2D(2, name=f"pool{index}")(x)
+        x = layers.SpatialDropout2D(0.1, name=f"dropout{index}")(x)
+    return keras.Model(image, x, name="paper")

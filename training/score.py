@@ -1,0 +1,114 @@
+"""Breasts and series -> scores of a Keras hybrid, with the truth beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from app.imaging.preprocess import to_tensor
+from training.breasts import Breasts
+from training.config import SeriesConfig
+from training.manifest import LabelledImage
+from training.models.hybrid import Hybrid
+from training.series import Series, pack, simulated
+
+_BATCH = 16
+_VAL_SERIES_SEED = 7
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``truth`` int32 [n], 1 for the positive class; ``probability`` float64 [n], uncalibrated;
+    ``patients`` and ``names`` of length n."""
+
+    truth: NDArray[np.int32]
+    probability: NDArray[np.float64]
+    patients: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Scores, Scores]:
+    """Score every image alone, and every breast with all its images as views of one exam."""
+    pooled = _pooled(model, breasts.pixels)
+    alone = np.arange(len(breasts), dtype=np.int32)[:, None, None]
+    groups = breasts.by_breast()
+    together = np.full((len(groups), 1, max(map(len, groups))), -1, np.int32)
+    for b, indices in enumerate(groups):
+        together[b, 0, : len(indices)] = indices
+    first = [indices[0] for indices in groups]
+    return (
+        Scores(
+            truth=(breasts.labels == positive).astype(np.int32),
+            probability=_probability(model, pooled, alone, np.zeros((len(alone), 1)), positive),
+            patients=tuple(row.patient_id for row in breasts.rows),
+            names=tuple(row.path.name for row in breasts.rows),
+        ),
+        Scores(
+            truth=(breasts.labels[first] == positive).astype(np.int32),
+            probability=_probability(model, pooled, together, np.zeros((len(groups), 1)), positive),
+            patients=tuple(breasts.rows[i].patient_id for i in first),
+            names=tuple(_breast_name(breasts.rows[i]) for i in first),
+        ),
+    )
+
+
+def score_series(model: Hybrid, series: Sequence[Series], positive: int) -> Scores:
+    """Score series of any length; every series counts as a patient of its own."""
+    probability = []
+    for start in range(0, len(series), 4):
+        inputs, _ = pack(series[start : start + 4])
+        logits = model(inputs, training=False)
+        probability.append(np.asarray(keras.ops.softmax(logits))[:, positive])
+    names = tuple(f"series-{i}" for i in range(len(series)))
+    return Scores(
+        truth=np.array([item.label == positive for item in series], np.int32),
+        probability=np.concatenate(probability).astype(np.float64),
+        patients=names,
+        names=names,
+    )
+
+
+def simulated_val_series(
+    val: Breasts, config: SeriesConfig, positive: int, intervals: NDArray[np.int64]
+) -> list[Series]:
+    """A fixed set of simulated series in lesion-free breasts of the validation patients."""
+    rng = np.random.default_rng(_VAL_SERIES_SEED)
+    lesion_free = np.flatnonzero(val.labels != positive)
+    chosen = rng.choice(lesion_free, config.val_count, replace=len(lesion_free) < config.val_count)
+    return [
+        simulated(
+            val, int(index), int(rng.integers(2, config.max_exams + 1)), positive, intervals, rng
+        )
+        for index in chosen
+    ]
+
+
+def _breast_name(row: LabelledImage) -> str:
+    return f"{row.patient_id}-{row.laterality}"
+
+
+def _pooled(model: Hybrid, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pooled encoder features float32 [images, channels]."""
+    image = keras.Input(model.encoder.input_shape[1:])
+    encode = keras.Model(image, model.pool(model.feature_maps(image)))
+    return np.concatenate(
+        [
+            np.asarray(encode.predict_on_batch(to_tensor(pixels[i : i + _BATCH])))
+            for i in range(0, len(pixels), _BATCH)
+        ]
+    )
+
+
+def _probability(
+    model: Hybrid,
+    pooled: NDArray[np.float32],
+    slots: NDArray[np.int32],
+    days: NDArray[np.float64],
+    positive: int,
+) -> NDArray[np.float64]:
+    logits = model.read_exams(pooled, slots, days.astype(np.float32))
+    return np.asarray(keras.ops.softmax(logits))[:, positive].astype(np.float64)
