@@ -1,0 +1,62 @@
+"""The ASGI application, put together from a running pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import metrics
+from app.api import errors, predict, service
+from app.api.errors import ProblemBody
+from app.api.observe import Observe
+from app.api.schemas import DISCLAIMER
+from app.inference.pipeline import Pipeline
+from app.settings import Settings
+
+VERSION = "0.1.0"
+
+
+def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
+    """Build the application; it stops ``pipeline`` when it shuts down."""
+
+    @asynccontextmanager
+    async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+        yield
+        pipeline.stop()
+
+    application = FastAPI(
+        title="Mammoseq",
+        version=VERSION,
+        description=f"Breast cancer probability and heatmap from mammograms. **{DISCLAIMER}**",
+        lifespan=lifespan,
+        # The documentation pages would load scripts from elsewhere
+        docs_url=None,
+        redoc_url=None,
+    )
+    application.state.pipeline = pipeline
+    application.state.settings = settings
+    application.state.in_flight = 0
+    application.include_router(service.router)
+    application.include_router(predict.router)
+    errors.install(application)
+    application.add_middleware(Observe)
+    _document_problems(application)
+    manifest = pipeline.bundle.manifest
+    metrics.MODEL.labels(
+        manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
+    ).set(1)
+    return application
+
+
+def _document_problems(application: FastAPI) -> None:
+    """Put the schema of a problem where the documented responses refer to it."""
+    generate = application.openapi
+
+    def openapi() -> dict[str, object]:
+        schema = generate()
+        schema["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
+        return schema
+
+    application.openapi = openapi  # type: ignore[method-assign]

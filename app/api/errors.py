@@ -1,0 +1,109 @@
+"""Refusals and failures -> RFC 9457 problems. The only place where an error becomes HTTP."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app import metrics
+from app.problems import PROBLEMS, Refusal
+
+_LOG = logging.getLogger("mammoseq")
+_RETRY_SECONDS = 1
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+class ProblemBody(BaseModel):
+    """An RFC 9457 problem; ``code`` is stable, ``title`` and ``detail`` may be reworded."""
+
+    type: str = Field(examples=["urn:mammoseq:problem:broken_image"])
+    title: str = Field(examples=["The image cannot be decoded"])
+    status: int = Field(examples=[422])
+    code: str = Field(examples=["broken_image"])
+    detail: str = Field(examples=["The PNG data cannot be decoded."])
+    advice: str = Field(examples=["The file is damaged or cut short."])
+    request_id: str
+
+
+def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
+    """Build the answer for ``code``, a key of ``PROBLEMS``."""
+    problem = PROBLEMS[code]
+    metrics.PROBLEMS.labels(code).inc()
+    body = ProblemBody(
+        type=f"urn:mammoseq:problem:{code}",
+        title=problem.title,
+        status=problem.status,
+        code=code,
+        detail=detail,
+        advice=problem.advice,
+        request_id=request.state.request_id,
+    )
+    headers = {"Retry-After": str(_RETRY_SECONDS)} if code == "overloaded" else None
+    return JSONResponse(
+        body.model_dump(), problem.status, headers, media_type="application/problem+json"
+    )
+
+
+def install(application: FastAPI) -> None:
+    """Register the handlers."""
+
+    @application.exception_handler(Refusal)
+    async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+        return problem_response(request, refusal.code, refusal.detail)
+
+    @application.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem_response(request, "invalid_request", f"{where}: {first['msg']}")
+
+    @application.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _HTTP_CODES.get(error.status_code, "invalid_request")
+        return problem_response(request, code, str(error.detail))
+
+    @application.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        # The message of an exception may quote a file; its type and place do not.
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames[-4:]))
+        _LOG.error(
+            "internal_error request=%s type=%s at %s",
+            request.state.request_id,
+            type(error).__name__,
+            where,
+        )
+        return problem_response(request, "internal_error", "An unexpected fault was logged.")
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for the problems that a route can answer, grouped by status."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        problem = PROBLEMS[code]
+        entry = responses.setdefault(
+            problem.status,
+            {"description": "", "content": {"application/problem+json": {"examples": {}}}},
+        )
+        entry["description"] += f"- `{code}`: {problem.title}. {problem.advice}\n"
+        content = entry["content"]["application/problem+json"]
+        content["schema"] = {"$ref": "#/components/schemas/ProblemBody"}
+        content["examples"][code] = {
+            "value": {
+                "type": f"urn:mammoseq:problem:{code}",
+                "title": problem.title,
+                "status": problem.status,
+                "code": code,
+                "detail": problem.title + ".",
+                "advice": problem.advice,
+                "request_id": "01J9Z3M6Q2",
+            }
+        }
+    return responses

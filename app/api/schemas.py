@@ -1,0 +1,185 @@
+"""What the API answers and what it takes, as pydantic models: the OpenAPI description."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.imaging.facts import Laterality
+
+DISCLAIMER = (
+    "Research software, not a medical device. Not for diagnosis or for decisions about patients."
+)
+
+
+class ModelIdentity(BaseModel):
+    name: str = Field(examples=["mammoseq-rsna"])
+    version: str = Field(examples=["0.1.0"])
+    sha256: str = Field(description="of the bundle's manifest, and thereby of every file in it")
+    preprocessing_version: str = Field(examples=["1"])
+
+
+class OperatingPointBody(BaseModel):
+    name: str = Field(examples=["balanced"])
+    threshold: float = Field(description="on the calibrated probability", examples=[0.36])
+    sensitivity: float = Field(examples=[0.7])
+    specificity: float = Field(examples=[0.7])
+    measured_on: str = Field(description="the data that sensitivity and specificity come from")
+
+
+class Prediction(BaseModel):
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    label: str = Field(
+        alias="class",
+        description="the positive class if at or above the threshold",
+        examples=["malignant"],
+    )
+    operating_point: OperatingPointBody
+
+
+class Pixel(BaseModel):
+    """A position in original pixels, counted from 0 at the centre of the first pixel."""
+
+    row: float
+    column: float
+
+
+class Picture(BaseModel):
+    media_type: Literal["image/png", "image/jpeg"]
+    height: int
+    width: int
+    data: str = Field(description="base64")
+
+
+class HeatmapBody(BaseModel):
+    """Grad-CAM: where the evidence for ``target_class`` lies. It is not a lesion outline."""
+
+    target_class: str
+    peak: Pixel | None = Field(description="null where the map is zero everywhere")
+    maximum: float = Field(description="largest value of this map, in logit per cell")
+    scale: float = Field(
+        description="the value drawn as full colour: the largest of all maps in the answer"
+    )
+    map: Picture | None = Field(description="the map on its native grid, 8-bit grey PNG")
+    map_to_original: list[list[float]] = Field(
+        description="affine [2][3]: (column, row, 1) of map cells to (column, row) of the image"
+    )
+    overlay: Picture | None = Field(description="the map over the mammogram")
+
+
+class ImageBody(BaseModel):
+    format: str = Field(examples=["dicom"])
+    rows: int
+    columns: int
+    bits: int
+    laterality: Laterality | None
+    view: str | None
+    exam_date: date | None
+    crop: dict[str, int | bool] = Field(
+        description="the part the model saw, original pixels, and whether it was mirrored"
+    )
+
+
+class WarningBody(BaseModel):
+    code: str
+    detail: str
+
+
+class _Answer(BaseModel):
+    request_id: str
+    disclaimer: str = DISCLAIMER
+    model: ModelIdentity
+    probabilities: dict[str, float] = Field(
+        description="by class, as the model gives them",
+        examples=[{"no_cancer": 0.4, "malignant": 0.6}],
+    )
+    calibrated_probability: float = Field(
+        description="of the positive class after temperature scaling, at the prevalence of the "
+        "calibration data"
+    )
+    positive_class: str
+    prediction: Prediction
+    warnings: list[WarningBody]
+    timings_ms: dict[str, float]
+
+
+class PredictAnswer(_Answer):
+    image: ImageBody
+    heatmap: HeatmapBody
+
+
+class SeriesImage(BaseModel):
+    index: int = Field(description="place of the file in the request, from 0")
+    image: ImageBody
+    heatmap: HeatmapBody
+
+
+class ExamBody(BaseModel):
+    exam_date: date | None
+    days_since_previous: int
+    calibrated_probability_after: float = Field(
+        description="of the positive class when the series ends with this exam"
+    )
+    change: float = Field(
+        description="how much this exam moved the calibrated probability; the changes and "
+        "`calibrated_probability_before_any_exam` add up to `calibrated_probability`"
+    )
+    images: list[SeriesImage]
+
+
+class SeriesAnswer(_Answer):
+    calibrated_probability_before_any_exam: float
+    exams: list[ExamBody] = Field(description="in time order")
+
+
+class SeriesExamIn(BaseModel):
+    """One exam of a series. ``files`` are names of file parts."""
+
+    model_config = ConfigDict(extra="forbid")
+    date: date
+    files: Annotated[list[str], Field(min_length=1)]
+    views: Annotated[list[str], Field(max_length=16)] | None = None
+
+
+class SeriesIn(BaseModel):
+    """The ``series`` part of a multipart request."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "laterality": "L",
+                    "exams": [
+                        {"date": "2023-03-01", "files": ["prior.png"]},
+                        {"date": "2025-03-12", "files": ["current.png"]},
+                    ],
+                }
+            ]
+        },
+    )
+    laterality: Laterality | None = None
+    exams: Annotated[list[SeriesExamIn], Field(min_length=1)]
+
+
+class ModelDescription(BaseModel):
+    """One model in service."""
+
+    name: str
+    version: str
+    sha256: str
+    classes: list[str]
+    positive_class: str
+    preprocessing_version: str
+    operating_points: list[OperatingPointBody]
+    default_operating_point: str
+    provider: str = Field(description="ONNX Runtime execution provider really in use")
+    intended_use: str
+
+
+class ModelList(BaseModel):
+    disclaimer: str = DISCLAIMER
+    models: list[ModelDescription]

@@ -1,0 +1,79 @@
+"""What surrounds the predictions: probes, metrics, the list of models."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.api.schemas import DISCLAIMER, ModelDescription, ModelList, OperatingPointBody
+from app.inference.pipeline import Pipeline
+
+router = APIRouter()
+
+
+@router.get("/healthz/live")
+async def live() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "live"}
+
+
+@router.get("/healthz/ready")
+async def ready(request: Request) -> dict[str, str]:
+    """The bundle is verified, the sessions are warm, and the device asked for is in use: the
+    service does not start otherwise."""
+    pipeline: Pipeline = request.app.state.pipeline
+    manifest = pipeline.bundle.manifest
+    return {
+        "status": "ready",
+        "model": f"{manifest.name}/{manifest.version}",
+        "provider": pipeline.sessions.provider,
+    }
+
+
+@router.get("/metrics", response_class=Response)
+async def prometheus() -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> ModelList:
+    """The model in service, with its classes and operating points."""
+    pipeline: Pipeline = request.app.state.pipeline
+    manifest = pipeline.bundle.manifest
+    return ModelList(
+        models=[
+            ModelDescription(
+                name=manifest.name,
+                version=manifest.version,
+                sha256=pipeline.bundle.sha256,
+                classes=list(manifest.classes),
+                positive_class=manifest.positive_class,
+                preprocessing_version=manifest.preprocessing.version,
+                operating_points=[
+                    OperatingPointBody(
+                        **point.model_dump(include=set(OperatingPointBody.model_fields))
+                    )
+                    for point in manifest.operating_points
+                ],
+                default_operating_point=manifest.default_operating_point,
+                provider=pipeline.sessions.provider,
+                intended_use=manifest.intended_use,
+            )
+        ]
+    )
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> dict[str, str]:
+    """Where to go."""
+    return {
+        "service": "mammoseq",
+        "disclaimer": DISCLAIMER,
+        "predict": "POST /predict",
+        "series": "POST /predict/series",
+        "models": "/v1/models",
+        "openapi": "/openapi.json",
+        "ready": "/healthz/ready",
+        "metrics": "/metrics",
+    }

@@ -1,0 +1,181 @@
+"""The model bundle: what a folder ``model_store/<name>/<version>/`` must hold, and loading it.
+
+``manifest.json`` describes the model and lists the SHA-256 of every other file;
+``manifest.sha256`` holds the manifest's own. Nothing is read before its hash is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MANIFEST_HASH = "manifest.sha256"
+ENCODER = "encoder.onnx"
+HEAD = "head.onnx"
+MODEL_CARD = "MODEL_CARD.md"
+
+
+class BundleError(Exception):
+    """A bundle that must not be served; the message says which file and why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Part):
+    """The encoder's input: float32 [images, height, width, 1] in ``value_range``."""
+
+    height: int = Field(ge=32)
+    width: int = Field(ge=32)
+    channels: Literal[1] = 1
+    value_range: tuple[float, float] = (-1.0, 1.0)
+
+
+class PreprocessingSpec(_Part):
+    """``version`` must equal that of the serving code: what was trained is what is served."""
+
+    version: str
+    description: str
+
+
+class HeatmapSpec(_Part):
+    """The native grid of the Grad-CAM map."""
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    method: str
+
+
+class OperatingPoint(_Part):
+    """A threshold on the calibrated probability, with what was measured there."""
+
+    name: str
+    threshold: float
+    sensitivity: float = Field(ge=0, le=1)
+    specificity: float = Field(ge=0, le=1)
+    sensitivity_interval: tuple[float, float]
+    specificity_interval: tuple[float, float]
+    measured_on: str
+
+
+class Manifest(_Part):
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    created: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    positive_class: str
+    input: InputSpec
+    preprocessing: PreprocessingSpec
+    time_encoding: str
+    heatmap: HeatmapSpec
+    temperature: float = Field(gt=0)
+    operating_points: tuple[OperatingPoint, ...] = Field(min_length=1)
+    default_operating_point: str
+    intended_use: str
+    data: dict[str, Any]
+    verification: dict[str, Any]
+    tools: dict[str, str]
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _names_refer(self) -> Manifest:
+        if self.positive_class not in self.classes:
+            raise ValueError("positive_class is not one of classes")
+        if self.default_operating_point not in {point.name for point in self.operating_points}:
+            raise ValueError("default_operating_point is not one of operating_points")
+        missing = {ENCODER, HEAD, MODEL_CARD} - set(self.files)
+        if missing:
+            raise ValueError(f"files does not list {', '.join(sorted(missing))}")
+        return self
+
+    @property
+    def positive_index(self) -> int:
+        return self.classes.index(self.positive_class)
+
+    def operating_point(self, name: str | None) -> OperatingPoint | None:
+        """The named operating point, the default for None; None if there is no such name."""
+        wanted = name or self.default_operating_point
+        return next((point for point in self.operating_points if point.name == wanted), None)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. ``sha256`` is that of its manifest and thereby of every file."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+    encoder: bytes
+    head: bytes
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Verify every file of a bundle and read its graphs.
+
+    The bytes that are hashed are the bytes that are used. Raises ``BundleError`` naming the file.
+    """
+    text = _read(folder / MANIFEST)
+    digest = hashlib.sha256(text).hexdigest()
+    listed = _read(folder / MANIFEST_HASH).decode("ascii", "replace").strip()
+    if listed != digest:
+        raise BundleError(f"{folder / MANIFEST} does not match {MANIFEST_HASH}: it was changed")
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{folder / MANIFEST} is not valid: {where}: {first['msg']}") from None
+    contents = {
+        name: _verified(folder, name, expected) for name, expected in manifest.files.items()
+    }
+    return Bundle(folder, manifest, digest, contents[ENCODER], contents[HEAD])
+
+
+def _verified(folder: Path, name: str, expected: str) -> bytes:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise BundleError(f"{folder / MANIFEST} lists a file outside its folder")
+    content = _read(folder / name)
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise BundleError(f"{folder / name} does not match its SHA-256 in the manifest")
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path} is missing") from None
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def find_bundle(store: Path, name: str | None) -> Path:
+    """The newest version of the named model, or of the only model, in a store.
+
+    Raises ``BundleError`` when there is none, or several and no name.
+    """
+    if not store.is_dir():
+        raise BundleError(f"{store} is not a folder")
+    names = [name] if name else sorted(p.name for p in store.iterdir() if p.is_dir())
+    if len(names) != 1:
+        raise BundleError(f"{store} holds {len(names)} models; set MAMMOSEQ_MODEL to choose one")
+    folder = store / names[0]
+    versions = [p for p in folder.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+    if not versions:
+        raise BundleError(f"{folder} holds no version of a model")
+    return max(versions, key=lambda p: tuple(int(part) for part in p.name.split(".")))

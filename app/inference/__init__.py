@@ -1,0 +1,1 @@
+"""Tensors -> probabilities and maps: ONNX sessions, batching, and the series logic."""

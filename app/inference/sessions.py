@@ -1,0 +1,107 @@
+"""ONNX Runtime sessions of a bundle, on the device that was asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class DeviceError(Exception):
+    """The device that was asked for is not the one in use."""
+
+
+@dataclass(frozen=True)
+class ExamReading:
+    """What the head says of one series.
+
+    ``logits`` float32 [classes] after the last exam; ``step_logits`` [exams, classes] after each
+    exam; ``empty_logits`` [classes] before any; ``heatmaps`` [exams, views, classes, rows,
+    columns], zero where there is no view.
+    """
+
+    logits: NDArray[np.float32]
+    step_logits: NDArray[np.float32]
+    empty_logits: NDArray[np.float32]
+    heatmaps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The encoder's answer for images: ``maps`` float32 [images, rows, columns, channels] and
+    their means over positions, ``pooled`` [images, channels]."""
+
+    maps: NDArray[np.float32]
+    pooled: NDArray[np.float32]
+
+
+class Sessions:
+    """The two sessions of a bundle, made from its graphs. ``run`` of ONNX Runtime is thread-safe
+    and releases the GIL, so both are shared by all threads."""
+
+    def __init__(self, encoder: bytes, head: bytes, *, device: Device) -> None:
+        providers = _providers(device)
+        self._encoder = ort.InferenceSession(encoder, _options(), providers=providers)
+        # The head is a few thousand multiplications: not worth a trip to a GPU
+        self._head = ort.InferenceSession(head, _options(), providers=["CPUExecutionProvider"])
+        self.provider: str = self._encoder.get_providers()[0]
+        self.device: Literal["cpu", "cuda"] = (
+            "cuda" if self.provider == "CUDAExecutionProvider" else "cpu"
+        )
+        if device == "cuda" and self.device != "cuda":
+            raise DeviceError(
+                "CUDA was asked for (MAMMOSEQ_DEVICE=cuda) but ONNX Runtime fell back to "
+                f"{self.provider}"
+            )
+        _, height, width, channels = self._encoder.get_inputs()[0].shape
+        self.encode(np.zeros((1, height, width, channels), np.float32))  # warm
+
+    def encode(self, images: NDArray[np.float32]) -> Features:
+        """Encode float32 [images, height, width, 1]."""
+        maps, pooled = self._encoder.run(["maps", "pooled"], {"images": images})
+        return Features(maps, pooled)
+
+    def read(
+        self, features: Features, slots: NDArray[np.int32], days: NDArray[np.float32]
+    ) -> ExamReading:
+        """Read one series: ``slots`` int32 [exams, views], an index into the images or -1;
+        ``days`` float32 [exams] since the previous exam, 0 for the first."""
+        logits, steps, empty, heatmaps = self._head.run(
+            ["logits", "step_logits", "empty_logits", "heatmaps"],
+            {
+                "pooled": features.pooled,
+                "maps": features.maps,
+                "slots": slots[np.newaxis],
+                "days": days[np.newaxis],
+            },
+        )
+        seen = (slots >= 0)[:, :, np.newaxis, np.newaxis, np.newaxis]
+        return ExamReading(logits[0], steps[0], empty, heatmaps[0] * seen)
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # One thread per call and as many callers as cores gives the highest throughput on CPU
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for ever
+    options.log_severity_level = 3
+    return options
+
+
+def _providers(device: Device) -> list[Any]:
+    if device == "cuda" or (device == "auto" and _has_nvidia_device()):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+def _has_nvidia_device() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""

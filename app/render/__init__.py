@@ -1,0 +1,1 @@
+"""Maps -> what people and programs look at."""

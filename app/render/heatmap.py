@@ -1,0 +1,107 @@
+"""Grad-CAM map -> plain map, overlay on the mammogram, peak and transform to original pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.imaging.preprocess import Crop
+
+_OPACITY = 0.55  # of the overlay where the map is at its maximum
+_JPEG_QUALITY = 90
+
+ImageType = Literal["jpeg", "png"]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Where the map is highest, in original pixels (row and column of the cell's centre)."""
+
+    row: float
+    column: float
+
+
+def peak(heatmap: NDArray[np.float32], crop: Crop) -> Peak | None:
+    """The peak of a map [rows, columns]; None where the map is zero everywhere."""
+    if not heatmap.max() > 0:
+        return None
+    rows, columns = heatmap.shape
+    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    return Peak(*crop.to_original((float(row) + 0.5) / rows, (float(column) + 0.5) / columns))
+
+
+def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float]]:
+    """Affine matrix [2][3] from (column, row, 1) of the map's cells to (column, row) in original
+    pixels; both count from the centre of the first cell and of the first pixel."""
+    rows, columns = heatmap.shape
+    step_x, step_y = crop.width / columns, crop.height / rows
+    if crop.flipped:
+        first_x, step_x = crop.left + crop.width - step_x / 2 - 0.5, -step_x
+    else:
+        first_x = crop.left + step_x / 2 - 0.5
+    return [[step_x, 0.0, first_x], [0.0, step_y, crop.top + step_y / 2 - 0.5]]
+
+
+def encode_map(heatmap: NDArray[np.float32], scale: float) -> bytes:
+    """The map on its native grid as 8-bit PNG; ``scale`` is the value that becomes 255."""
+    return _encoded(".png", _to_grey(heatmap, scale))
+
+
+def encode_overlay(
+    pixels: NDArray[Any],
+    heatmap: NDArray[np.float32],
+    crop: Crop,
+    *,
+    inverted: bool,
+    scale: float,
+    long_side: int,
+    image_type: ImageType,
+) -> tuple[bytes, int, int]:
+    """The mammogram with the map over it; returns the file, its height and width.
+
+    Only the breast that the model saw is coloured. ``scale`` is the map value of full colour.
+    """
+    rows, columns = pixels.shape
+    zoom = min(1.0, long_side / max(rows, columns))
+    width, height = max(1, round(columns * zoom)), max(1, round(rows * zoom))
+    grey: NDArray[Any] = _display_grey(
+        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    )
+    if inverted:
+        grey = 255 - grey
+    heat: NDArray[Any] = cv2.flip(heatmap, 1) if crop.flipped else heatmap
+    top, left = round(crop.top * zoom), round(crop.left * zoom)
+    bottom = min(height, round((crop.top + crop.height) * zoom))
+    right = min(width, round((crop.left + crop.width) * zoom))
+    box = (max(1, right - left), max(1, bottom - top))
+    heat = cv2.resize(_to_grey(heat, scale), box, interpolation=cv2.INTER_CUBIC)
+    colour = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)
+    picture: NDArray[Any] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    region = picture[top : top + box[1], left : left + box[0]]
+    weight = heat.astype(np.float32) * (_OPACITY / 255)
+    region[:] = cv2.blendLinear(colour, np.ascontiguousarray(region), weight, 1 - weight)
+    return _encoded(f".{image_type}", picture), height, width
+
+
+def _display_grey(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high = np.percentile(pixels, (0.5, 99.8))
+    stretched = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    return np.asarray(np.clip(stretched, 0, 255).astype(np.uint8))
+
+
+def _to_grey(heatmap: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    if scale <= 0:
+        return np.zeros(heatmap.shape, np.uint8)
+    return np.asarray(np.clip(np.rint(heatmap * (255.0 / scale)), 0, 255).astype(np.uint8))
+
+
+def _encoded(suffix: str, image: NDArray[np.uint8]) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpeg" else []
+    done, data = cv2.imencode(suffix, image, options)
+    if not done:
+        raise RuntimeError(f"OpenCV cannot write {suffix}")
+    return data.tobytes()

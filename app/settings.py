@@ -1,0 +1,59 @@
+"""The service's settings: one object, from environment variables ``MAMMOSEQ_*``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def available_cores() -> int:
+    """Cores this process may use: its affinity, cut by the cgroup's CPU limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores or 1, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2 here
+    return cores or 1
+
+
+class Settings(BaseSettings):
+    """Documented in ``docs/settings.md``, which a test compares with this class."""
+
+    model_config = SettingsConfigDict(env_prefix="MAMMOSEQ_", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    model_store: Path = Field(Path("model_store"), description="folder of model bundles")
+    model: str | None = Field(None, description="model to serve, where the store holds several")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`cuda` refuses to start when the GPU is not really in use"
+    )
+    workers: int = Field(
+        default_factory=available_cores,
+        ge=1,
+        description="threads that decode and render, and on CPU also that encode",
+    )
+    max_batch: int | None = Field(
+        None, ge=1, description="largest encoder batch; 1 on CPU and 32 on GPU unless set"
+    )
+    max_waiting_images: int = Field(
+        256, ge=1, description="images that may wait for the encoder; beyond: `overloaded`"
+    )
+    max_requests: int = Field(64, ge=1, description="requests in flight; beyond: `overloaded`")
+    max_body_bytes: int = Field(
+        256 * 2**20, ge=1, description="largest request body; beyond: `body_too_large`"
+    )
+    max_pixels: int = Field(
+        50_000_000, ge=1, description="pixels of one image, read before decoding"
+    )
+    max_exams: int = Field(16, ge=1, description="exams in one series")
+    max_images: int = Field(64, ge=1, description="images in one series")
+    overlay_long_side: int = Field(
+        1024, ge=64, le=8192, description="default long side of an overlay, pixels"
+    )
