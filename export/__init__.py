@@ -1,0 +1,1 @@
+"""Export: a trained Keras hybrid -> a verified, self-describing ONNX bundle."""

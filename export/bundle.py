@@ -1,0 +1,122 @@
+"""A finished run -> a bundle in the model store, all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from app.api.schemas import DISCLAIMER
+from app.bundle import (
+    ENCODER,
+    HEAD,
+    MANIFEST,
+    MANIFEST_HASH,
+    MODEL_CARD,
+    SCHEMA_VERSION,
+    Bundle,
+    Manifest,
+    file_sha256,
+    load_bundle,
+)
+from app.imaging.preprocess import PREPROCESSING_VERSION
+from app.inference.sessions import Sessions
+from export.card import model_card
+from export.graphs import export_encoder, export_head
+from export.verify import verify
+from training.models.hybrid import Hybrid
+
+_COPIED = ("metrics.json", "history.csv", "roc.png", "reliability.png", "history.png")
+_TOOLS = ("tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy")
+
+
+def export(run: Path, target: Path) -> Bundle:
+    """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``.
+
+    Everything is written beside the target and moved there once verified. Raises
+    ``VerificationError``, and ``FileExistsError`` if there is such a version already.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists; a version is never overwritten")
+    model: Hybrid = keras.models.load_model(run / "best.keras", compile=False)
+    data = json.loads((run / "data.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
+    work = target.with_name(f".{target.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        export_encoder(model, work / ENCODER)
+        export_head(model, work / HEAD)
+        sessions = Sessions((work / ENCODER).read_bytes(), (work / HEAD).read_bytes(), device="cpu")
+        with np.load(run / "verification.npz") as stored:
+            verification = asdict(verify(model, sessions, stored["pixels"]))
+        manifest = _manifest(model, target, data, metrics, verification)
+        for name in _COPIED:
+            shutil.copyfile(run / name, work / name)
+        (work / MODEL_CARD).write_text(model_card(manifest, metrics, data))
+        manifest["files"] = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
+        text = Manifest.model_validate(manifest).model_dump_json(indent=1).encode()
+        (work / MANIFEST).write_bytes(text)
+        (work / MANIFEST_HASH).write_text(sha256(text).hexdigest() + "\n")
+        load_bundle(work)
+        work.replace(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return load_bundle(target)
+
+
+def _manifest(
+    model: Hybrid,
+    target: Path,
+    data: dict[str, Any],
+    metrics: dict[str, Any],
+    verification: dict[str, Any],
+) -> dict[str, Any]:
+    height, width, _ = model.encoder.input_shape[1:]
+    rows, columns, _ = model.encoder.output_shape[1:]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": target.parent.name,
+        "version": target.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": data["classes"],
+        "positive_class": data["positive_class"],
+        "input": {"height": height, "width": width},
+        "preprocessing": {
+            "version": PREPROCESSING_VERSION,
+            "description": "breast found, inverted if the background is bright, chest wall left, "
+            "cropped to its bounding box, stretched to the input, 5 to 99.5 percentile of the "
+            "breast to [-1, 1]",
+        },
+        "time_encoding": "days since the previous exam, 0 for the first; log(1 + days) / "
+        "log(1 + 365) inside the graph",
+        "heatmap": {
+            "rows": rows,
+            "columns": columns,
+            "method": "Grad-CAM of the class logit at the last feature map, exact",
+        },
+        "temperature": metrics["calibration"]["temperature"],
+        "operating_points": metrics["operating_points"],
+        "default_operating_point": "balanced",
+        "intended_use": DISCLAIMER,
+        "data": {
+            "fingerprint_sha256": data["fingerprint_sha256"],
+            "splits": data["splits"],
+            "terms": data["terms"],
+            "prevalence": metrics["calibration"]["prevalence"],
+            "auc_per_breast": metrics["auc_per_breast"],
+            "auc_per_image": metrics["auc_per_image"],
+        },
+        "verification": verification,
+        "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+    }

@@ -1,0 +1,91 @@
+"""The model card: what a reader must know of a bundle, from measured facts alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(manifest: dict[str, Any], metrics: dict[str, Any], data: dict[str, Any]) -> str:
+    """Markdown of ``MODEL_CARD.md``."""
+
+    def estimate(figure: dict[str, float]) -> str:
+        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+    points = "\n".join(
+        f"| {p['name']} | {p['threshold']:.3f} "
+        f"| {p['sensitivity']:.3f} [{p['sensitivity_interval'][0]:.3f}, "
+        f"{p['sensitivity_interval'][1]:.3f}] "
+        f"| {p['specificity']:.3f} [{p['specificity_interval'][0]:.3f}, "
+        f"{p['specificity_interval'][1]:.3f}] |"
+        for p in manifest["operating_points"]
+    )
+    splits = "\n".join(
+        f"| {name} | {s['patients']} | {s['breasts']} | {s['images']} | {s['per_class']} |"
+        for name, s in data["splits"].items()
+    )
+    calibration, simulated = metrics["calibration"], metrics["simulated_series"]
+    verification = manifest["verification"]
+    return f"""# {manifest["name"]} {manifest["version"]}
+
+**{manifest["intended_use"]}**
+
+A CNN + LSTM hybrid: an image encoder reads each mammogram, an LSTM reads the exams of one breast
+in time order with the time between them, softmax gives the probability of
+{", ".join(f"`{name}`" for name in manifest["classes"])}. A single image is a series of length one.
+
+## Data and terms
+
+{data["terms"]}
+
+| split | patients | breasts | images | images per class |
+|---|---|---|---|---|
+{splits}
+
+Split by patient. Fingerprint of the data: `{data["fingerprint_sha256"]}`. Left out as unusable:
+{len(data["left_out"])} image(s).
+
+**Change over time was learned on simulated series only**: masses composited into lesion-free
+mammograms, growing or stable, at real screening intervals. No repeat mammograms with pixels were
+available. How the model reads real series has not been measured.
+
+## Figures
+
+On the validation patients, on whom the best epoch, the temperature and the thresholds were also
+chosen; they flatter the model a little. 95 % bootstrap intervals by patient.
+
+| figure | value |
+|---|---|
+| AUC per image | {estimate(metrics["auc_per_image"])} |
+| AUC per breast (its views together) | {estimate(metrics["auc_per_breast"])} |
+| Brier score per breast, calibrated | {estimate(calibration["brier"])} |
+| Expected calibration error per breast | {estimate(calibration["expected_calibration_error"])} |
+| Prevalence among the breasts | {calibration["prevalence"]:.3f} |
+
+| operating point | threshold | sensitivity | specificity |
+|---|---|---|---|
+{points}
+
+Simulated series of unseen patients ({simulated["series"]}), growing against stable masses:
+
+| what the model sees | AUC |
+|---|---|
+| the whole series | {estimate(simulated["auc_whole_series"])} |
+| its last exam alone | {estimate(simulated["auc_last_exam_alone"])} |
+| its exams in random order | {estimate(simulated["auc_exams_shuffled"])} |
+
+## Limits
+
+- The prevalence of the data is far above that of screening (about 0.5 to 2 %): the calibrated
+  probability holds at the prevalence above, not in a screening population.
+- Eight-bit images of 640 x 640 pixels were all there was to learn from: calcifications are mostly
+  below that resolution.
+- Scanned film, spot and magnification views, implants and vendors other than those of the training
+  data are outside of what was measured.
+- A heatmap shows what the score rests on. It is not an outline of a lesion.
+
+## Making
+
+{manifest["tools"]}. Exported graphs compared with Keras on {verification["cases"]}
+series of real images: probabilities differ by at most {verification["probability"]:.1e}, heatmaps
+by {verification["heatmap"]:.1e}.
+"""
