@@ -1,0 +1,268 @@
+"""What the cluster gets: both overlays, rendered by kustomize, held against the schemas
+of Kubernetes and against what the service and its Dockerfile promise."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+KUBERNETES_VERSION = "1.32"
+PORT = 8000
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("kubectl") is None,
+    reason="kubectl is not installed: `kubectl kustomize` renders the manifests",
+)
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def overlay(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def manifests(overlay):
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", REPOSITORY / "k8s" / "overlays" / overlay],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    documents = list(yaml.safe_load_all(rendered.stdout))
+    by_kind = {document["kind"]: document for document in documents}
+    assert len(by_kind) == len(documents), "two resources of one kind: name them in the tests"
+    return by_kind
+
+
+@pytest.fixture
+def pod(manifests):
+    return manifests["Deployment"]["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def container(pod):
+    (container,) = pod["containers"]
+    return container
+
+
+def quantity(text):
+    """A Kubernetes resource quantity as a number: cores or bytes."""
+    number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(text)).groups()
+    factors = {"": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9}
+    factors |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+    return float(number) * factors[unit]
+
+
+def dockerfile(instruction):
+    """The arguments of every such instruction, continuation lines joined."""
+    text = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ")
+    return re.findall(rf"^{instruction} +(.*)$", text, flags=re.MULTILINE)
+
+
+def test_overlay_contains_every_resource(manifests):
+    assert set(manifests) == {
+        "Namespace",
+        "ServiceAccount",
+        "ConfigMap",
+        "Deployment",
+        "Service",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+        "ServiceMonitor",
+    }
+
+
+def test_resources_fit_the_schemas_strictly(manifests):
+    # ServiceMonitor is a custom resource; its schema is not part of Kubernetes.
+    for kind, manifest in manifests.items():
+        if kind != "ServiceMonitor":
+            kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+
+
+def test_schema_check_refuses_a_misspelt_field(manifests):
+    misspelt = manifests["Service"] | {"spec": manifests["Service"]["spec"] | {"selektor": {}}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(misspelt, KUBERNETES_VERSION, strict=True)
+
+
+def test_everything_lives_in_one_namespace(manifests):
+    namespace = manifests["Namespace"]["metadata"]
+    for kind, manifest in manifests.items():
+        if kind != "Namespace":
+            assert manifest["metadata"]["namespace"] == namespace["name"], kind
+    assert namespace["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_every_selector_selects_the_pods(manifests):
+    deployment = manifests["Deployment"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = {
+        "Deployment": deployment["selector"]["matchLabels"],
+        "Service": manifests["Service"]["spec"]["selector"],
+        "PodDisruptionBudget": manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        "NetworkPolicy": manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    }
+    for spread in deployment["template"]["spec"]["topologySpreadConstraints"]:
+        selectors[spread["topologyKey"]] = spread["labelSelector"]["matchLabels"]
+    for name, selector in selectors.items():
+        assert selector, name
+        assert selector.items() <= labels.items(), name
+
+
+@pytest.mark.parametrize(
+    ("probe", "path"),
+    [
+        ("startupProbe", "/healthz/ready"),
+        ("readinessProbe", "/healthz/ready"),
+        ("livenessProbe", "/healthz/live"),
+    ],
+)
+def test_probe_asks_the_right_path_of_the_right_port(container, probe, path):
+    request = container[probe]["httpGet"]
+    assert request["path"] == path
+    assert request["port"] in {port["name"] for port in container["ports"]}
+
+
+def test_startup_has_time_to_load_and_liveness_is_patient(container):
+    def patience_seconds(probe):
+        return container[probe]["periodSeconds"] * container[probe]["failureThreshold"]
+
+    assert patience_seconds("startupProbe") >= 120
+    assert patience_seconds("livenessProbe") > patience_seconds("readinessProbe")
+
+
+def test_one_port_from_setting_to_service(manifests, container):
+    (port,) = container["ports"]
+    (service_port,) = manifests["Service"]["spec"]["ports"]
+    assert port["containerPort"] == PORT
+    assert service_port["targetPort"] == port["name"]
+    assert manifests["ConfigMap"]["data"]["MAMMOSEQ_PORT"] == str(PORT)
+    assert dockerfile("EXPOSE") == [str(PORT)]
+
+
+def test_settings_reach_the_container(manifests, container, overlay):
+    settings = manifests["ConfigMap"]
+    assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
+    assert settings["data"]["MAMMOSEQ_HOST"] == "0.0.0.0"
+    assert settings["data"]["MAMMOSEQ_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[overlay]
+    assert all(name.startswith("MAMMOSEQ_") for name in settings["data"])
+
+
+def test_service_links_cannot_overwrite_settings(pod):
+    # A Service named mammoseq would set MAMMOSEQ_PORT=tcp://... in its pods.
+    assert pod["enableServiceLinks"] is False
+
+
+def test_image_switches_the_telemetry_of_onnx_runtime_off():
+    assert any("ORT_DISABLE_TELEMETRY=1" in variables.split() for variables in dockerfile("ENV"))
+
+
+def test_model_store_is_where_the_image_has_it(manifests):
+    store = manifests["ConfigMap"]["data"]["MAMMOSEQ_MODEL_STORE"]
+    assert f"model_store {store}" in dockerfile("COPY")
+
+
+def test_pod_meets_the_restricted_security_standard(pod, container):
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+
+
+def test_user_is_the_one_of_the_image(pod):
+    context = pod["securityContext"]
+    assert dockerfile("USER")[-1] == f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert context["runAsUser"] > 0
+
+
+def test_the_only_writable_place_is_a_bounded_tmp_in_memory(pod, container):
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    (volume,) = pod["volumes"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    limit = container["resources"]["limits"]["memory"]
+    assert quantity(volume["emptyDir"]["sizeLimit"]) <= quantity(limit) / 2
+
+
+def test_requests_do_not_exceed_limits(container):
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    assert {"cpu", "memory"} <= requests.keys()
+    assert "memory" in limits
+    for resource in requests.keys() & limits.keys():
+        assert quantity(requests[resource]) <= quantity(limits[resource]), resource
+
+
+def test_only_the_gpu_overlay_takes_a_gpu(pod, container, overlay):
+    resources = container["resources"]
+    if overlay == "cpu":
+        assert "nvidia.com/gpu" not in resources["limits"]
+        return
+    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "1"
+    assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod["tolerations"])
+
+
+def test_overlays_run_different_images(container, overlay):
+    _, tag = container["image"].rsplit(":", 1)
+    assert tag.endswith({"cpu": "-cpu", "gpu": "-cuda13"}[overlay])
+
+
+def test_sigterm_comes_after_the_endpoint_is_gone(pod, container):
+    command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == "sleep"
+    assert int(seconds) + 30 <= pod["terminationGracePeriodSeconds"]
+
+
+def test_autoscaler_owns_the_replicas_of_the_deployment(manifests):
+    autoscaler = manifests["HorizontalPodAutoscaler"]["spec"]
+    deployment = manifests["Deployment"]
+    assert autoscaler["scaleTargetRef"] == {
+        "apiVersion": deployment["apiVersion"],
+        "kind": deployment["kind"],
+        "name": deployment["metadata"]["name"],
+    }
+    assert "replicas" not in deployment["spec"]
+    assert 2 <= autoscaler["minReplicas"] < autoscaler["maxReplicas"]
+    (metric,) = autoscaler["metrics"]
+    requests = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    assert metric["resource"]["name"] in requests, "utilisation is relative to the request"
+
+
+def test_disruption_budget_lets_nodes_be_drained(manifests):
+    assert manifests["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+
+
+def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests, container):
+    policy = manifests["NetworkPolicy"]["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert policy["egress"] == []
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["name"]}]
+    assert all(peer["namespaceSelector"]["matchLabels"] for peer in rule["from"])
+    assert len(rule["from"]) == 2
+
+
+def test_service_monitor_scrapes_the_service(manifests):
+    monitor = manifests["ServiceMonitor"]
+    service = manifests["Service"]
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert selector
+    assert selector.items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["path"] == "/metrics"
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_base_renders_alone():
+    base = REPOSITORY / "k8s" / "base"
+    subprocess.run(["kubectl", "kustomize", base], check=True, capture_output=True)
