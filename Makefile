@@ -1,10 +1,10 @@
 # Mammoseq: `make help` lists every verb.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint bench train export requirements image-check clean
+.PHONY: help serve test docs bench train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,9 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
+
+docs: $(DEV)/.done ## write the reference tables of docs/ from the code
+	$(DEV)/bin/python -m docs.reference
 
 bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
 	$(DEV)/bin/python -m benchmarks.overhead

@@ -21,8 +21,8 @@ class Problem:
 PROBLEMS = MappingProxyType(
     {
         # the request
-        "not_found": Problem(404, "No such address", "See /docs for the addresses there are."),
-        "method_not_allowed": Problem(405, "Method not allowed", "See /docs."),
+        "not_found": Problem(404, "No such address", "See /openapi.json for the addresses there are."),
+        "method_not_allowed": Problem(405, "Method not allowed", "See /openapi.json."),
         "invalid_request": Problem(422, "The request is not valid", "The detail says where."),
         "invalid_multipart": Problem(
             400, "The multipart body cannot be read", "Send multipart/form-data with a boundary."

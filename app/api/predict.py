@@ -49,13 +49,14 @@ _SERIES_PARTS = {
 _IMAGE_CODES = (
     "empty_file", "unsupported_format", "broken_image", "several_frames", "no_pixels",
     "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
-    "no_breast_found", "too_many_pixels", "body_too_large", "overloaded", "internal_error",
-    "invalid_request", "invalid_multipart", "unknown_operating_point", "unknown_class",
+    "no_breast_found", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
+    "internal_error", "invalid_request", "invalid_multipart", "unknown_operating_point",
+    "unknown_class",
 )  # fmt: skip
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",
     "duplicate_exam_date", "mixed_patients", "mixed_breasts", "duplicate_image",
-    "too_many_exams", "too_many_images",
+    "too_many_exams",
 )  # fmt: skip
 
 
@@ -118,7 +119,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(_wanted)])
     pipeline: Pipeline = request.app.state.pipeline
     with _admitted(request, settings):
         if is_multipart(request):
-            form = await read_form(request, settings.max_body_bytes, 1)
+            form = await read_form(request, settings.max_body_bytes, settings.max_images)
             if len(form.files) > 1:
                 raise Refusal("several_files", f"{len(form.files)} files were sent.")
             data = form.files[0].content if form.files else None

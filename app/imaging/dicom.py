@@ -51,6 +51,7 @@ _CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
     uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
     uid.JPEG2000: imagecodecs.jpeg2k_decode,
 }
+_VIEWS = {"CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "FB", "SIO", "ISO", "AT", "CV"}
 _EXAM_DATES = (
     ("StudyDate", "StudyTime"),
     ("AcquisitionDate", "AcquisitionTime"),
@@ -226,9 +227,15 @@ def _laterality(dataset: FileDataset) -> Laterality | None:
 
 
 def _view(dataset: FileDataset) -> str | None:
-    """View Position (0018,5101) if it is a plain code; views by code sequence come later."""
-    position = str(dataset.get("ViewPosition") or "").strip().upper()
-    return position if position.isalpha() and len(position) <= 5 else None
+    """View Position (0018,5101); CBIS-DDSM writes the view into Patient Orientation instead.
+
+    Only known codes (PS3.3 C.8.11.7.1.1) are taken: any other text might name a patient.
+    """
+    for name in ("ViewPosition", "PatientOrientation"):
+        position = str(dataset.get(name) or "").strip().upper()
+        if position in _VIEWS:
+            return position
+    return None
 
 
 def _exam_time(dataset: FileDataset) -> datetime | None:
