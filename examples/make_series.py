@@ -1,6 +1,6 @@
 """Make ``examples/series``: three exams with a simulated growing mass in a CBIS-DDSM mammogram.
 
-    python -m examples.make_series P_00820_RIGHT_CC.dcm
+python -m examples.make_series P_00820_RIGHT_CC.dcm
 """
 
 from __future__ import annotations
