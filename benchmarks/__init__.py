@@ -1,0 +1,1 @@
+"""What Mammoseq costs, measured side by side in one run. Never a test: machines differ."""

@@ -1,0 +1,82 @@
+"""The bare loop: a request's work on as many threads as cores, without HTTP and queues."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import cv2
+
+from app.api.answers import Read, Wanted, predict_answer
+from app.bundle import Bundle
+from app.imaging.decode import decode
+from app.imaging.preprocess import InputGeometry, preprocess
+from app.inference.exams import Sent, single_exam, slots_and_days
+from app.inference.pipeline import Prepared, Stopwatch
+from app.inference.sessions import Sessions
+from app.settings import Settings
+from benchmarks.measured import MAX_REQUESTS, Round
+
+
+class BareLoop:
+    """The service's own functions and sessions, called one after the other."""
+
+    def __init__(self, bundle: Bundle, settings: Settings) -> None:
+        cv2.setNumThreads(1)
+        self._bundle = bundle
+        self._threads = settings.workers
+        self._max_pixels = settings.max_pixels
+        self._sessions = Sessions(bundle.encoder, bundle.head, device=settings.device)
+        size = bundle.manifest.input
+        self._size = InputGeometry(size.height, size.width)
+        point = bundle.manifest.operating_point(None)
+        assert point is not None
+        self._wanted = Wanted(
+            operating_point=point,
+            target_class=bundle.manifest.positive_index,
+            overlay="jpeg",
+            overlay_long_side=settings.overlay_long_side,
+            map=True,
+        )
+
+    def answer(self, data: bytes) -> str:
+        """The JSON that ``POST /predict`` answers to ``data`` by default."""
+        watch = Stopwatch()
+        pixels, facts = decode(data, self._max_pixels)
+        prepared = Prepared(Sent(0, facts), pixels, preprocess(pixels, self._size))
+        features = self._sessions.encode(prepared.input.tensor[None])
+        exams = single_exam(prepared.sent)
+        reading = self._sessions.read(features, *slots_and_days(exams))
+        read = Read("bare", [prepared], exams, reading)
+        return predict_answer(self._bundle, read, self._wanted, watch).model_dump_json(
+            by_alias=True
+        )
+
+    def run(self, data: bytes, *, concurrency: int, seconds: float) -> Round:
+        """Repeat ``data`` for a while; on fewer threads than cores if so few would be asked."""
+        latencies: list[float] = []
+        failures: list[BaseException] = []
+        turns = itertools.count()
+        deadline = time.perf_counter() + seconds
+
+        def work() -> None:
+            try:
+                while (start := time.perf_counter()) < deadline and next(turns) < MAX_REQUESTS:
+                    self.answer(data)
+                    latencies.append(time.perf_counter() - start)
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [
+            threading.Thread(target=work, daemon=True)
+            for _ in range(min(concurrency, self._threads))
+        ]
+        start, cpu = time.perf_counter(), time.process_time()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return Round(time.perf_counter() - start, latencies, time.process_time() - cpu)

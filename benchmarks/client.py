@@ -1,0 +1,135 @@
+"""A load generator that costs little: one thread, one selector, the request made beforehand.
+
+It shares the cores with the service under test, so it does nothing but send the same bytes,
+count those of the answer and look at the status.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import time
+
+from benchmarks.measured import MAX_REQUESTS, Round, process_cpu_seconds
+
+_STALLED_SECONDS = 60.0
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+
+
+class LoadError(Exception):
+    """The service answered something else than 200, or nothing."""
+
+
+def post(port: int, path: str, body: bytes) -> bytes:
+    """The bytes of a ``POST`` on a connection that is kept."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def run(port: int, pid: int, request: bytes, *, concurrency: int, seconds: float) -> Round:
+    """Send ``request`` again and again on ``concurrency`` connections for a while.
+
+    ``pid`` is the service's process. Raises ``LoadError``.
+    """
+    with selectors.DefaultSelector() as selector:
+        connections = [_Connection(port, request, selector) for _ in range(concurrency)]
+        try:
+            cpu, service_cpu = time.process_time(), process_cpu_seconds(pid)
+            start = time.perf_counter()
+            latencies = _drive(connections, selector, start + seconds)
+            wall = time.perf_counter() - start
+            return Round(
+                wall,
+                latencies,
+                process_cpu_seconds(pid) - service_cpu,
+                time.process_time() - cpu,
+            )
+        finally:
+            for connection in connections:
+                connection.socket.close()
+
+
+def _drive(
+    connections: list[_Connection], selector: selectors.BaseSelector, deadline: float
+) -> list[float]:
+    latencies: list[float] = []
+    for connection in connections:
+        connection.start()
+    sent = busy = len(connections)
+    while busy:
+        ready = selector.select(_STALLED_SECONDS)
+        if not ready:
+            raise LoadError(f"no answer within {_STALLED_SECONDS:.0f} s")
+        for key, events in ready:
+            connection = key.data
+            if events & selectors.EVENT_WRITE:
+                connection.send()
+            if not events & selectors.EVENT_READ or not connection.receive():
+                continue
+            now = time.perf_counter()
+            latencies.append(now - connection.started)
+            if now < deadline and sent < MAX_REQUESTS:
+                connection.start()
+                sent += 1
+            else:
+                busy -= 1
+    return latencies
+
+
+class _Connection:
+    """One kept connection, with at most one request on it."""
+
+    _buffer = bytearray(1 << 20)  # what is read is thrown away, so all can share it
+
+    def __init__(self, port: int, request: bytes, selector: selectors.BaseSelector) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.started = 0.0
+        self._request = memoryview(request)
+        self._unsent = self._request[:0]
+        self._head = b""
+        self._missing: int | None = None  # bytes of the answer, once its head was read
+        self._selector = selector
+        selector.register(self.socket, selectors.EVENT_READ, self)
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+        self._head, self._missing = b"", None
+        self._unsent = self._request
+        self.send()
+        if self._unsent:
+            both = selectors.EVENT_READ | selectors.EVENT_WRITE
+            self._selector.modify(self.socket, both, self)
+
+    def send(self) -> None:
+        """Send what the socket takes."""
+        waited = len(self._unsent) < len(self._request)
+        try:
+            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        if waited and not self._unsent:
+            self._selector.modify(self.socket, selectors.EVENT_READ, self)
+
+    def receive(self) -> bool:
+        """Read what has come; whether the answer is complete. Raises ``LoadError``."""
+        count = self.socket.recv_into(self._buffer)
+        if not count:
+            raise LoadError("the service closed the connection")
+        if self._missing is None:
+            self._head += self._buffer[:count]
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            length = _LENGTH.search(self._head, 0, end + 2)
+            if not self._head.startswith(b"HTTP/1.1 200 ") or length is None:
+                raise LoadError(f"answer: {self._head[:2000].decode('latin-1')}")
+            self._missing = int(length[1]) - (len(self._head) - end - 4)
+        else:
+            self._missing -= count
+        return self._missing == 0

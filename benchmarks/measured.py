@@ -1,0 +1,36 @@
+"""What one side did in one round, and the processor time that it took."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+# A round ends after its seconds or after this many requests, whichever is first
+MAX_REQUESTS = 20_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """``cpu_seconds`` is of the side under test, ``client_cpu_seconds`` of the load generator.
+
+    After the round's time nothing new is started; what is under way is finished and counts, and
+    so does the time it takes.
+    """
+
+    wall_seconds: float
+    latency_seconds: list[float]
+    cpu_seconds: float
+    client_cpu_seconds: float = 0.0
+
+    @property
+    def requests_per_second(self) -> float:
+        return len(self.latency_seconds) / self.wall_seconds
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """Processor time used by all threads of another process so far (Linux)."""
+    # Fields 14 and 15 of proc(5) stat; the second, the name, may hold spaces
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / float(os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,277 @@
+"""``python -m benchmarks.overhead``: the service against a bare loop over the same code.
+
+Both sides take turns in one run, in rounds whose order swaps: while one works the other idles.
+The load generator runs on the same cores as the service; its share is printed and is part of the
+ratio. The ratios are medians over the rounds, each round compared with its own counterpart. The
+exit status says whether the measurement worked, not how it turned out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from app.bundle import BundleError, find_bundle, load_bundle
+from app.inference.sessions import DeviceError
+from app.settings import Settings, available_cores
+from benchmarks import client
+from benchmarks.bare import BareLoop
+from benchmarks.client import LoadError
+from benchmarks.inputs import synthetic_files
+from benchmarks.measured import Round
+from benchmarks.service import Service, ServiceError, running_service
+
+CONCURRENCIES = (1, 8, 32)
+HEATMAP_CONCURRENCY = 8
+WITH_HEATMAP = "/predict"
+WITHOUT_HEATMAP = "/predict?overlay=none&map=false"
+THROUGHPUT_TARGETS = {8: 0.90}
+HEATMAP_TARGET_PERCENT = 10.0
+_WARM_UP_SECONDS = 0.5
+_BUSY = 0.25  # load average per core from which figures are called doubtful
+
+Side = Callable[[float], Round]  # runs for so many seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two sides that took turns, round by round."""
+
+    input: str
+    concurrency: int
+    names: tuple[str, str]
+    rounds: list[tuple[Round, Round]]
+
+    def side(self, place: int) -> list[Round]:
+        return [pair[place] for pair in self.rounds]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Throughput of the second side as a share of the first's, by round."""
+        return [b.requests_per_second / a.requests_per_second for a, b in self.rounds]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    settings = Settings(model_store=options.model_store)
+    try:
+        bundle = load_bundle(find_bundle(settings.model_store, settings.model))
+        loop = BareLoop(bundle, settings)
+        _print_setting(options, f"{bundle.manifest.name}/{bundle.manifest.version}", settings)
+        files = synthetic_files(full_size=options.full_size)
+        with running_service(settings.model_store) as service:
+            for data in files.values():
+                _check_same_work(loop, service, data)
+            cases = [
+                case
+                for name, data in files.items()
+                for case in _cases(loop, service, name, data, options)
+            ]
+    except (BundleError, DeviceError, ServiceError, LoadError, OSError) as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return 1
+    _print_summary(cases)
+    if options.json:
+        options.json.write_text(json.dumps(_report(cases, options), indent=1) + "\n")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn (default 3)")
+    parser.add_argument(
+        "--model-store", type=Path, default=Settings().model_store, help="folder of model bundles"
+    )
+    parser.add_argument("--full-size", action="store_true", help="also a 12-megapixel DICOM")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds and --seconds must be positive")
+    return options
+
+
+def _cases(
+    loop: BareLoop, service: Service, name: str, data: bytes, options: argparse.Namespace
+) -> list[Case]:
+    """Every comparison for one file; prints each when it is done."""
+
+    def bare(concurrency: int) -> Side:
+        return lambda seconds: loop.run(data, concurrency=concurrency, seconds=seconds)
+
+    def served(path: str, concurrency: int) -> Side:
+        request = client.post(service.port, path, data)
+        return lambda seconds: client.run(
+            service.port, service.pid, request, concurrency=concurrency, seconds=seconds
+        )
+
+    def compared(concurrency: int, names: tuple[str, str], first: Side, second: Side) -> Case:
+        rounds = _take_turns(first, second, options.rounds, options.seconds)
+        case = Case(name, concurrency, names, rounds)
+        _print_rows(case)
+        return case
+
+    return [
+        *(
+            compared(c, ("bare loop", "service"), bare(c), served(WITH_HEATMAP, c))
+            for c in CONCURRENCIES
+        ),
+        compared(
+            HEATMAP_CONCURRENCY,
+            ("no heatmap", "heatmap"),
+            served(WITHOUT_HEATMAP, HEATMAP_CONCURRENCY),
+            served(WITH_HEATMAP, HEATMAP_CONCURRENCY),
+        ),
+    ]
+
+
+def _take_turns(
+    first: Side, second: Side, rounds: int, seconds: float
+) -> list[tuple[Round, Round]]:
+    first(_WARM_UP_SECONDS)
+    second(_WARM_UP_SECONDS)
+    results: list[tuple[Round, Round]] = []
+    for number in range(rounds):
+        if number % 2:
+            b = second(seconds)
+            results.append((first(seconds), b))
+        else:
+            a = first(seconds)
+            results.append((a, second(seconds)))
+    return results
+
+
+def _check_same_work(loop: BareLoop, service: Service, data: bytes) -> None:
+    """Both sides must do the same: one probability, one crop, overlays of one size."""
+    status, body = service.fetch("POST", WITH_HEATMAP, data)
+    if status != 200:
+        raise LoadError(f"status {status}: {body[:2000].decode(errors='replace')}")
+    served, bare = json.loads(body), json.loads(loop.answer(data))
+    difference = abs(served["calibrated_probability"] - bare["calibrated_probability"])
+    sizes = [
+        (answer["heatmap"]["overlay"]["height"], answer["heatmap"]["overlay"]["width"])
+        for answer in (served, bare)
+    ]
+    if difference > 1e-3 or served["image"] != bare["image"] or sizes[0] != sizes[1]:
+        raise LoadError("the service and the bare loop answer differently")
+
+
+def _print_setting(options: argparse.Namespace, model: str, settings: Settings) -> None:
+    cores = available_cores()
+    parts = [name for name in ("uvloop", "httptools") if find_spec(name)]
+    print(
+        f"{model} on {platform.machine()}, {cores} cores, Python {platform.python_version()}, "
+        f"HTTP by {' and '.join(parts) or 'pure Python'}; "
+        f"{settings.workers} workers, {options.rounds} rounds of {options.seconds:g} s a side"
+    )
+    if len(parts) < 2:
+        print("warning: uvloop and httptools are not both installed; the service ships with them")
+    load = os.getloadavg()[0]
+    if load > _BUSY * cores:
+        print(f"warning: load average {load:.1f} before the start; figures of a busy machine")
+    print(
+        f"\n{'input':<12}{'conc.':>5}  {'side':<11}{'requests/s (spread)':>24}"
+        f"{'p50 ms':>9}{'p99 ms':>9}{'CPU ms/req':>12}{'cores':>7}{'client CPU':>12}"
+    )
+
+
+def _print_rows(case: Case) -> None:
+    for place, name in enumerate(case.names):
+        row = _figures(case.side(place))
+        rate = (
+            f"{row['requests_per_second']:.1f} "
+            f"({row['requests_per_second_min']:.1f}..{row['requests_per_second_max']:.1f})"
+        )
+        print(
+            f"{case.input:<12}{case.concurrency:>5}  {name:<11}{rate:>24}"
+            f"{row['p50_ms']:>9.2f}{row['p99_ms']:>9.2f}{row['cpu_ms_per_request']:>12.2f}"
+            f"{row['cores_used']:>7.2f}{row['client_cpu_percent']:>10.1f} %",
+            flush=True,
+        )
+
+
+def _figures(rounds: Sequence[Round]) -> dict[str, float]:
+    """One side's figures: rates by round, latencies of all rounds together."""
+    rates = [r.requests_per_second for r in rounds]
+    latencies = np.concatenate([r.latency_seconds for r in rounds]) * 1000
+    wall = sum(r.wall_seconds for r in rounds)
+    cpu = sum(r.cpu_seconds for r in rounds)
+    client_cpu = sum(r.client_cpu_seconds for r in rounds)
+    return {
+        "requests": len(latencies),
+        "requests_per_second": median(rates),
+        "requests_per_second_min": min(rates),
+        "requests_per_second_max": max(rates),
+        "p50_ms": float(np.percentile(latencies, 50)),
+        "p99_ms": float(np.percentile(latencies, 99)),
+        "cpu_ms_per_request": 1000 * cpu / len(latencies),
+        "cores_used": (cpu + client_cpu) / wall,
+        "client_cpu_percent": 100 * client_cpu / wall / available_cores(),
+    }
+
+
+def _print_summary(cases: Sequence[Case]) -> None:
+    print("\nclient CPU is a share of all cores and is part of what the service is charged with")
+    for name in dict.fromkeys(case.input for case in cases):
+        print(f"\n{name}")
+        for case in (c for c in cases if c.input == name):
+            if case.names[1] == "heatmap":
+                costs = sorted(100 * (1 / ratio - 1) for ratio in case.ratios)
+                print(
+                    f"heatmap cost: {median(costs):.1f} % (target <= {HEATMAP_TARGET_PERCENT:.0f} "
+                    f"%; rounds {costs[0]:.1f}..{costs[-1]:.1f})"
+                )
+                continue
+            target = THROUGHPUT_TARGETS.get(case.concurrency)
+            wanted = f"target >= {target:.2f}; " if target else ""
+            print(
+                f"throughput ratio at concurrency {case.concurrency}: {median(case.ratios):.2f} "
+                f"({wanted}rounds {min(case.ratios):.2f}..{max(case.ratios):.2f})"
+            )
+            bare, served = _figures(case.side(0)), _figures(case.side(1))
+            if case.concurrency == 1:
+                over = served["p50_ms"] - bare["p50_ms"]
+                print(f"latency at concurrency 1: {over:+.2f} ms over the loop")
+            else:
+                # Little's law: what a perfect service would need for so many at a time
+                least = 1000 * case.concurrency / bare["requests_per_second"]
+                print(
+                    f"latency at concurrency {case.concurrency}: p50 {served['p50_ms']:.1f}, "
+                    f"p99 {served['p99_ms']:.1f} ms; at the loop's throughput {least:.1f} ms"
+                )
+
+
+def _report(cases: Sequence[Case], options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": available_cores(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "cases": [
+            {
+                "input": case.input,
+                "concurrency": case.concurrency,
+                "sides": {
+                    name: _figures(case.side(place)) for place, name in enumerate(case.names)
+                },
+                "throughput_ratio": median(case.ratios),
+                "throughput_ratio_by_round": case.ratios,
+            }
+            for case in cases
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

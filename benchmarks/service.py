@@ -1,0 +1,86 @@
+"""The real service as a child process, on a free port of the loopback address."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+
+
+class ServiceError(Exception):
+    """The service did not start; the message ends with what it printed."""
+
+
+@dataclass(frozen=True)
+class Service:
+    port: int
+    pid: int
+
+    def fetch(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """One request on a connection of its own: status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running_service(model_store: Path) -> Iterator[Service]:
+    """Start ``python -m app`` with this interpreter, wait until it is ready, stop it at the end."""
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "MAMMOSEQ_HOST": "127.0.0.1",
+        "MAMMOSEQ_PORT": str(port),
+        "MAMMOSEQ_MODEL_STORE": str(model_store),
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], env=environment, stdout=log, stderr=log
+        )
+        try:
+            service = Service(port, process.pid)
+            _wait_until_ready(service, process, log)
+            yield service
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if service.fetch("GET", "/healthz/ready")[0] == 200:
+                return
+        except OSError:
+            pass  # not listening yet
+        time.sleep(0.1)
+    log.seek(0)
+    printed = log.read()[-2000:].decode(errors="replace")
+    raise ServiceError(f"the service did not become ready:\n{printed}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
