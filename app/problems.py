@@ -21,9 +21,7 @@ class Problem:
 PROBLEMS = MappingProxyType(
     {
         # the request
-        "not_found": Problem(
-            404, "No such address", "See /openapi.json for the addresses there are."
-        ),
+        "not_found": Problem(404, "No such address", "See /openapi.json for those there are."),
         "method_not_allowed": Problem(405, "Method not allowed", "See /openapi.json."),
         "invalid_request": Problem(422, "The request is not valid", "The detail says where."),
         "invalid_multipart": Problem(

@@ -34,6 +34,8 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
         # The documentation pages would load scripts from elsewhere
         docs_url=None,
         redoc_url=None,
+        # An environment variable could otherwise make FastAPI report to a collector
+        telemetry={"auto_configure": False},
     )
     application.state.pipeline = pipeline
     application.state.settings = settings

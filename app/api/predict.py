@@ -16,6 +16,7 @@ from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn
 from app.api.uploads import Upload, is_multipart, read_body, read_form
 from app.inference.exams import order_exams, single_exam
 from app.inference.pipeline import Pipeline, Stated, Stopwatch
+from app.inference.sessions import ExamReading
 from app.problems import Refusal
 from app.settings import Settings
 
@@ -60,7 +61,7 @@ _SERIES_CODES = (
 )  # fmt: skip
 
 
-def _wanted(
+async def _wanted(
     request: Request,
     operating_point: Annotated[
         str | None, Query(description="name of an operating point; the model's default if left out")
@@ -130,15 +131,14 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(_wanted)])
         watch = Stopwatch()
         prepared = await pipeline.prepare([data], [Stated()], watch)
         exams = single_exam(prepared[0].sent)
-        reading = await pipeline.read(prepared, exams, watch)
-        read = Read(request.state.request_id, prepared, exams, reading)
-        return _json(
-            await pipeline.run(
-                lambda: predict_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
-                    by_alias=True
-                )
+
+        def answer(reading: ExamReading) -> str:
+            read = Read(request.state.request_id, prepared, exams, reading)
+            return predict_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
+                by_alias=True
             )
-        )
+
+        return _json(await pipeline.read(prepared, exams, watch, answer))
 
 
 @router.post(
@@ -175,15 +175,14 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(_wa
                 "too_many_exams",
                 f"The series has {len(exams)} exams; at most {settings.max_exams} are accepted.",
             )
-        reading = await pipeline.read(prepared, exams, watch)
-        read = Read(request.state.request_id, prepared, exams, reading)
-        return _json(
-            await pipeline.run(
-                lambda: series_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
-                    by_alias=True
-                )
+
+        def answer(reading: ExamReading) -> str:
+            read = Read(request.state.request_id, prepared, exams, reading)
+            return series_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
+                by_alias=True
             )
-        )
+
+        return _json(await pipeline.read(prepared, exams, watch, answer))
 
 
 def _stated(files: Sequence[Upload], description: str) -> list[Stated]:

@@ -92,10 +92,6 @@ class Pipeline:
             observe_batch=metrics.BATCH_IMAGES.observe,
         )
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run ``work`` in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
     async def prepare(
         self, files: Sequence[bytes], stated: Sequence[Stated], watch: Stopwatch
     ) -> list[Prepared]:
@@ -105,21 +101,29 @@ class Pipeline:
             partial(self._prepare_one, index, data, said, alone, watch)
             for index, (data, said) in enumerate(zip(files, stated, strict=True))
         ]
-        return list(await asyncio.gather(*map(self.run, jobs)))
+        return list(await asyncio.gather(*map(self._run, jobs)))
 
     async def read(
-        self, prepared: Sequence[Prepared], exams: Sequence[Exam], watch: Stopwatch
-    ) -> ExamReading:
-        """Encode all images, batched with those of other requests, and read them as a series."""
+        self,
+        prepared: Sequence[Prepared],
+        exams: Sequence[Exam],
+        watch: Stopwatch,
+        answer: Callable[[ExamReading], T],
+    ) -> T:
+        """Encode all images, batched with those of other requests, read them as a series, and
+        make the ``answer`` of the reading, in the pool as well."""
         with watch.stage("encode"):
             waiting = self._batcher.submit(np.stack([image.input.tensor for image in prepared]))
             parts = await asyncio.gather(*(asyncio.wrap_future(future) for future in waiting))
-        return await self.run(lambda: self._read(parts, exams, watch))
+        return await self._run(lambda: answer(self._read(parts, exams, watch)))
 
     def stop(self) -> None:
         """Finish what is under way, then end the threads."""
         self._batcher.stop()
         self._pool.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _prepare_one(
         self, index: int, data: bytes, stated: Stated, alone: bool, watch: Stopwatch

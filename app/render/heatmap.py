@@ -14,6 +14,13 @@ from app.imaging.preprocess import Crop
 _OPACITY = 0.55  # of the overlay where the map is at its maximum
 _JPEG_QUALITY = 90
 
+_LEVELS = np.arange(256, dtype=np.uint8)
+# By map level: how much of the mammogram is kept, of 255, and the colour laid over it
+_KEPT = np.rint(255 - _LEVELS * _OPACITY).astype(np.uint8)
+_COLOUR = np.rint(
+    cv2.applyColorMap(_LEVELS, cv2.COLORMAP_INFERNO)[:, 0] * (_LEVELS[:, None] * _OPACITY / 255)
+).astype(np.uint8)
+
 ImageType = Literal["jpeg", "png"]
 
 
@@ -63,34 +70,49 @@ def encode_overlay(
 ) -> tuple[bytes, int, int]:
     """The mammogram with the map over it; returns the file, its height and width.
 
-    Only the breast that the model saw is coloured. ``scale`` is the map value of full colour.
+    Only the breast that the model saw is coloured; small images are not enlarged. ``scale`` is
+    the map value of full colour.
     """
     rows, columns = pixels.shape
     zoom = min(1.0, long_side / max(rows, columns))
     width, height = max(1, round(columns * zoom)), max(1, round(rows * zoom))
-    grey: NDArray[Any] = _display_grey(
-        cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    )
+    grey = _display_grey(pixels, width, height)
     if inverted:
         grey = 255 - grey
-    heat: NDArray[Any] = cv2.flip(heatmap, 1) if crop.flipped else heatmap
     top, left = round(crop.top * zoom), round(crop.left * zoom)
     bottom = min(height, round((crop.top + crop.height) * zoom))
     right = min(width, round((crop.left + crop.width) * zoom))
-    box = (max(1, right - left), max(1, bottom - top))
-    heat = cv2.resize(_to_grey(heat, scale), box, interpolation=cv2.INTER_CUBIC)
-    colour = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)
     picture: NDArray[Any] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    region = picture[top : top + box[1], left : left + box[0]]
-    weight = heat.astype(np.float32) * (_OPACITY / 255)
-    region[:] = cv2.blendLinear(colour, np.ascontiguousarray(region), weight, 1 - weight)
+    heat: NDArray[Any] = cv2.flip(heatmap, 1) if crop.flipped else heatmap
+    picture[top:bottom, left:right] = _blend(grey[top:bottom, left:right], _to_grey(heat, scale))
     return _encoded(f".{image_type}", picture), height, width
 
 
-def _display_grey(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    low, high = np.percentile(pixels, (0.5, 99.8))
-    stretched = (pixels.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
-    return np.asarray(np.clip(stretched, 0, 255).astype(np.uint8))
+def _display_grey(pixels: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
+    """Shrink to ``height`` x ``width`` and stretch the grey range to 8 bit."""
+    whole = min(pixels.shape[0] // height, pixels.shape[1] // width)
+    if whole > 1:  # averaging by a whole factor first is several times cheaper
+        size = (pixels.shape[1] // whole, pixels.shape[0] // whole)
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    low, high = np.percentile(pixels[::4, ::4], (0.5, 99.8))
+    grey = cv2.convertScaleAbs(cv2.subtract(pixels, low), alpha=255.0 / max(high - low, 1.0))
+    if grey.shape != (height, width):
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(grey, np.uint8)
+
+
+def _blend(grey: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour ``grey`` [rows, columns] by the small map ``heat``; returns [rows, columns, 3].
+
+    The colours are made at a quarter of the size, where a map of few cells loses nothing.
+    """
+    height, width = grey.shape
+    quarter = (max(1, width // 4), max(1, height // 4))
+    heat = np.asarray(cv2.resize(heat, quarter, interpolation=cv2.INTER_CUBIC), np.uint8)
+    colour = cv2.resize(_COLOUR[heat], (width, height), interpolation=cv2.INTER_LINEAR)
+    kept = cv2.resize(_KEPT[heat], (width, height), interpolation=cv2.INTER_LINEAR)
+    faded = cv2.multiply(grey, kept, scale=1 / 255)
+    return np.asarray(cv2.add(cv2.cvtColor(faded, cv2.COLOR_GRAY2BGR), colour), np.uint8)
 
 
 def _to_grey(heatmap: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
