@@ -50,7 +50,7 @@ class OptimiserConfig(_Section):
     head_epochs: int = Field(1, ge=0)
     head_learning_rate: float = Field(1e-3, gt=0)
     learning_rate: float = Field(2e-4, gt=0)
-    warmup_steps: int = Field(200, ge=0)
+    warmup_epochs: float = Field(0.5, ge=0)
     weight_decay: float = Field(1e-4, ge=0)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     average_decay: float = Field(0.97, ge=0, lt=1)

@@ -25,12 +25,12 @@ from app.imaging.preprocess import InputGeometry
 from training import breasts as breasts_module
 from training import manifest, metrics
 from training.breasts import Breasts
-from training.config import FitConfig
+from training.config import FitConfig, OptimiserConfig
 from training.models import efficientnet_lite0
 from training.models.hybrid import Hybrid
 from training.report import write_report
 from training.score import score_breasts, score_series, simulated_val_series
-from training.series import Mix, Series, epoch_of_batches
+from training.series import Batch, Mix, Series, epoch_of_batches
 from training.simulate import read_intervals
 
 
@@ -55,7 +55,6 @@ def fit(config: FitConfig) -> Path:
     val_series = simulated_val_series(val, config.series, positive, intervals)
 
     model, average, progress = _start_or_resume(config, len(classes))
-    steps_per_epoch = round(len(train) / _singles_per_batch(config))
     while progress.epoch < config.optimiser.epochs:
         if progress.epoch <= config.optimiser.head_epochs:
             _start_stage(config, model, head_only=progress.epoch < config.optimiser.head_epochs)
@@ -64,20 +63,20 @@ def fit(config: FitConfig) -> Path:
         batches = epoch_of_batches(
             train, _mix(config), positive=positive, intervals=intervals, rng=rng
         )
-        losses = []
+        losses: list[float] = []
         title = f"epoch {progress.epoch + 1}/{config.optimiser.epochs}"
-        bar = tqdm(_ahead(batches), title, steps_per_epoch, unit="batch", mininterval=5)
-        for inputs, labels in bar:
-            model.optimizer.learning_rate = learning_rate(config, progress.step, steps_per_epoch)
-            model.reset_metrics()  # else Keras answers the mean loss since the beginning
-            wanted = np.eye(len(classes), dtype=np.float32)[labels]
-            loss = float(model.train_on_batch(inputs, wanted))
-            losses.append(loss)
-            progress.step += 1
-            if progress.step % config.optimiser.average_every == 0:
-                updates = progress.step // config.optimiser.average_every
-                _update_average(average, model, config.optimiser.average_decay, updates)
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+        with tqdm(total=len(train), desc=title, unit="image", mininterval=5) as bar:
+            for batch in _ahead(batches):
+                model.optimizer.learning_rate = learning_rate(
+                    config.optimiser, progress.epoch + bar.n / len(train)
+                )
+                losses.append(_train_on(model, batch))
+                progress.step += 1
+                if progress.step % config.optimiser.average_every == 0:
+                    updates = progress.step // config.optimiser.average_every
+                    _update_average(average, model, config.optimiser.average_decay, updates)
+                bar.update(batch.epoch_images)
+                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
         progress.epoch += 1
         _end_of_epoch(config, model, average, progress, val, val_series, float(np.mean(losses)))
     best = keras.models.load_model(config.run / "best.keras")
@@ -114,19 +113,17 @@ def load_data(config: FitConfig) -> tuple[Breasts, Breasts, tuple[str, ...]]:
     return train, val, classes
 
 
-def learning_rate(config: FitConfig, step: int, steps_per_epoch: int) -> float:
+def learning_rate(optimiser: OptimiserConfig, epochs_done: float) -> float:
     """Constant while only the head learns; then a linear warm-up and half a cosine down to a
-    hundredth."""
-    optimiser = config.optimiser
-    peak, warmup = optimiser.learning_rate, optimiser.warmup_steps
-    step -= optimiser.head_epochs * steps_per_epoch
-    if step < 0:
+    hundredth. ``epochs_done`` counts fractions of an epoch."""
+    since_head = epochs_done - optimiser.head_epochs
+    if since_head < 0:
         return optimiser.head_learning_rate
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    total = (optimiser.epochs - optimiser.head_epochs) * steps_per_epoch
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return float(peak * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done))))
+    if since_head < optimiser.warmup_epochs:
+        return optimiser.learning_rate * max(since_head / optimiser.warmup_epochs, 0.01)
+    left = optimiser.epochs - optimiser.head_epochs - optimiser.warmup_epochs
+    done = min(1.0, (since_head - optimiser.warmup_epochs) / max(left, 1e-6))
+    return float(optimiser.learning_rate * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * done))))
 
 
 def _mix(config: FitConfig) -> Mix:
@@ -136,22 +133,6 @@ def _mix(config: FitConfig) -> Mix:
         unchanged_share=config.series.unchanged_share,
         max_exams=config.series.max_exams,
     )
-
-
-def _singles_per_batch(config: FitConfig) -> float:
-    """Expected number of singles' images in a batch."""
-    n = config.optimiser.images_per_batch
-    wanted = round(n * config.series.share)
-    if not wanted:
-        return n + 0.5
-    rng = np.random.default_rng(0)
-    rooms = []
-    for _ in range(2000):
-        used = 0
-        while used < wanted:
-            used += int(rng.integers(2, config.series.max_exams + 1))
-        rooms.append(n - used + 1 / 3)  # a pair of views may exceed the room by one
-    return float(np.mean(rooms))
 
 
 def _start_or_resume(
@@ -200,7 +181,14 @@ def _start_stage(config: FitConfig, model: Hybrid, *, head_only: bool) -> None:
     model.compile(optimiser, loss)
 
 
-def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+def _train_on(model: Hybrid, batch: Batch) -> float:
+    """One step; returns the batch's loss."""
+    model.reset_metrics()  # else Keras answers the mean loss since the beginning
+    wanted = np.eye(model.get_config()["classes"], dtype=np.float32)[batch.labels]
+    return float(model.train_on_batch(batch.inputs, wanted))
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Make the next batch while the current one trains."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, batches, None)

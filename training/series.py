@@ -46,6 +46,16 @@ class Mix:
     max_exams: int
 
 
+@dataclass(frozen=True)
+class Batch:
+    """``inputs`` of ``Hybrid``, ``labels`` int32 [series], and how many of the epoch's training
+    images are in it."""
+
+    inputs: dict[str, NDArray[Any]]
+    labels: NDArray[np.int32]
+    epoch_images: int
+
+
 def pack(series: Sequence[Series]) -> tuple[dict[str, NDArray[Any]], NDArray[np.int32]]:
     """Pack series into the inputs of ``Hybrid`` and their labels int32 [series]."""
     exams = max(len(item.exams) for item in series)
@@ -70,7 +80,7 @@ def epoch_of_batches(
     positive: int,
     intervals: NDArray[np.int64],
     rng: np.random.Generator,
-) -> Iterator[tuple[dict[str, NDArray[Any]], NDArray[np.int32]]]:
+) -> Iterator[Batch]:
     """Yield packed, augmented batches until every image was once in a single."""
     singles = _draw_singles(breasts, rng)
     lesion_free = np.flatnonzero(breasts.labels != positive)
@@ -78,6 +88,7 @@ def epoch_of_batches(
     while singles:
         batch: list[Series] = []
         room = mix.images_per_batch
+        epoch_images = 0
         while series_images and room > mix.images_per_batch - series_images:
             exams = int(rng.integers(2, mix.max_exams + 1))
             if rng.random() < mix.unchanged_share:
@@ -93,7 +104,8 @@ def epoch_of_batches(
             views = tuple(augment(breasts.pixels[i], rng) for i in indices)
             batch.append(Series((views,), (0,), int(breasts.labels[indices[0]])))
             room -= len(indices)
-        yield pack(batch)
+            epoch_images += len(indices)
+        yield Batch(*pack(batch), epoch_images)
 
 
 def _draw_singles(breasts: Breasts, rng: np.random.Generator) -> list[list[int]]:
