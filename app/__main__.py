@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import uvicorn
+from pydantic import ValidationError
 
 from app.api.application import create_application
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
-from app.inference.sessions import DeviceError
+from app.inference.sessions import DeviceError, GraphError
 from app.settings import Settings
 
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
@@ -19,7 +21,13 @@ _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = f"MAMMOSEQ_{'.'.join(map(str, fault['loc']))}".upper()
+            print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
+        return 1
     print("settings", settings.model_dump_json(), flush=True)
     try:
         bundle = load_bundle(find_bundle(settings.model_store, settings.model))
@@ -29,9 +37,11 @@ def main() -> int:
                 f"this service has {PREPROCESSING_VERSION}"
             )
         pipeline = Pipeline(bundle, settings)
-    except (BundleError, DeviceError) as error:
+    except (BundleError, DeviceError, GraphError) as error:
         print(f"refused to start: {error}", file=sys.stderr)
         return 1
+    # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
+    signal.signal(signal.SIGTERM, lambda *_: None)
     manifest = bundle.manifest
     print(
         f"model {manifest.name}/{manifest.version} sha256={bundle.sha256[:12]} "

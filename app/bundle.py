@@ -14,7 +14,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+DISCLAIMER = (
+    "Research software, not a medical device. Not for diagnosis or for decisions about patients."
+)
 SCHEMA_VERSION = 1
+NAME = r"[a-z0-9][a-z0-9-]*"
+VERSION = r"\d+\.\d+\.\d+"
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 ENCODER = "encoder.onnx"
@@ -68,8 +73,8 @@ class OperatingPoint(_Part):
 
 class Manifest(_Part):
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    name: str = Field(pattern=f"^{NAME}$")
+    version: str = Field(pattern=f"^{VERSION}$")
     created: str
     classes: tuple[str, ...] = Field(min_length=2)
     positive_class: str
@@ -175,7 +180,7 @@ def find_bundle(store: Path, name: str | None) -> Path:
     if len(names) != 1:
         raise BundleError(f"{store} holds {len(names)} models; set MAMMOSEQ_MODEL to choose one")
     folder = store / names[0]
-    versions = [p for p in folder.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", p.name)]
+    versions = [p for p in folder.glob("*") if re.fullmatch(VERSION, p.name)]
     if not versions:
         raise BundleError(f"{folder} holds no version of a model")
     return max(versions, key=lambda p: tuple(int(part) for part in p.name.split(".")))

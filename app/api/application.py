@@ -11,8 +11,10 @@ from app import metrics
 from app.api import errors, predict, service
 from app.api.errors import ProblemBody
 from app.api.observe import Observe
-from app.api.schemas import DISCLAIMER
+from app.api.schemas import SeriesIn
+from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
+from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.1.0"
@@ -44,7 +46,7 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     application.include_router(predict.router)
     errors.install(application)
     application.add_middleware(Observe)
-    _document_problems(application)
+    _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
@@ -52,13 +54,20 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     return application
 
 
-def _document_problems(application: FastAPI) -> None:
-    """Put the schema of a problem where the documented responses refer to it."""
+def _document(application: FastAPI) -> None:
+    """Add what the routes refer to: the schemas of a problem and of a series, all problems."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
         schema = generate()
-        schema["components"]["schemas"]["ProblemBody"] = ProblemBody.model_json_schema()
+        schemas = schema["components"]["schemas"]
+        schemas["ProblemBody"] = ProblemBody.model_json_schema()
+        series = SeriesIn.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= series.pop("$defs") | {"SeriesIn": series}
+        schema["x-problems"] = {
+            code: {"status": p.status, "title": p.title, "advice": p.advice}
+            for code, p in PROBLEMS.items()
+        }
         return schema
 
     application.openapi = openapi  # type: ignore[method-assign]

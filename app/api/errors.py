@@ -67,20 +67,25 @@ def install(application: FastAPI) -> None:
     @application.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        return problem_response(request, code, str(error.detail))
+        response = problem_response(request, code, str(error.detail))
+        response.headers.update(error.headers or {})  # 405 names the methods there are
+        return response
 
-    @application.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
-        # The message of an exception may quote a file; its type and place do not.
-        frames = traceback.extract_tb(error.__traceback__)
-        where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames[-4:]))
-        _LOG.error(
-            "internal_error request=%s type=%s at %s",
-            request.state.request_id,
-            type(error).__name__,
-            where,
-        )
-        return problem_response(request, "internal_error", "An unexpected fault was logged.")
+
+def failure_response(request: Request, error: Exception) -> JSONResponse:
+    """Log an unexpected exception and build its answer.
+
+    The message of an exception may quote a file; its type and place do not.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames[-4:]))
+    _LOG.error(
+        "internal_error request=%s type=%s at %s",
+        request.state.request_id,
+        type(error).__name__,
+        where,
+    )
+    return problem_response(request, "internal_error", "An unexpected fault was logged.")
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

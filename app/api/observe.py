@@ -1,4 +1,4 @@
-"""Around every request: a request id, the count of those in flight, status and duration."""
+"""Around every request: a request id, an answer even to a fault, status and duration."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import time
 import uuid
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
+from app.api.errors import failure_response
 
+_CLIENT_GONE = 499  # counted only: there is nobody to answer
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -28,18 +31,24 @@ class Observe:
         wanted = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = wanted if _SAFE_ID.fullmatch(wanted) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status, started = 500, False
         start = time.perf_counter()
 
         async def send_observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, send_observed)
+        except ClientDisconnect:
+            status = _CLIENT_GONE
+        except Exception as error:  # nothing may reach the server's own log with its message
+            if started:
+                raise
+            await failure_response(Request(scope), error)(scope, receive, send_observed)
         finally:
             # The route's pattern, never the path: a path may hold anything
             route = getattr(scope.get("route"), "path", "other")

@@ -40,7 +40,7 @@ _SERIES_PARTS = {
                 "type": "string",
                 "description": "JSON; not needed for DICOM files that carry dates",
                 "contentMediaType": "application/json",
-                "contentSchema": SeriesIn.model_json_schema(),
+                "contentSchema": {"$ref": "#/components/schemas/SeriesIn"},
                 "example": SeriesIn.model_json_schema()["examples"][0],
             },
         },

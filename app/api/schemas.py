@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.bundle import DISCLAIMER
 from app.imaging.facts import Laterality
-
-DISCLAIMER = (
-    "Research software, not a medical device. Not for diagnosis or for decisions about patients."
-)
 
 
 class ModelIdentity(BaseModel):

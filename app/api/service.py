@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.api.schemas import DISCLAIMER, ModelDescription, ModelList, OperatingPointBody
+from app.api.schemas import ModelDescription, ModelList, OperatingPointBody
+from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
 
 router = APIRouter()

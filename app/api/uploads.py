@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.problems import Refusal
@@ -54,10 +53,12 @@ async def read_form(request: Request, max_bytes: int, max_files: int) -> Form:
     files: list[Upload] = []
     fields: dict[str, str] = {}
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            files.append(Upload(value.filename or "", await value.read()))
-        else:
+        if isinstance(value, str):
             fields[name] = value
+        elif name == "series":  # curl -F series=@series.json gives it a file name
+            fields[name] = (await value.read()).decode("utf-8", "replace")
+        else:
+            files.append(Upload(value.filename or "", await value.read()))
     return Form(tuple(files), fields)
 
 

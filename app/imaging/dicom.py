@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.filereader import _read_file_meta_info
+from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
 from app.imaging.facts import ImageFacts, Laterality
 from app.problems import Refusal
@@ -52,6 +53,8 @@ _CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
     uid.JPEG2000: imagecodecs.jpeg2k_decode,
 }
 _VIEWS = {"CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "FB", "SIO", "ISO", "AT", "CV"}
+# SOF markers of JPEG (all but DHT, JPG and DAC, which share their range) and of JPEG-LS
+_START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _EXAM_DATES = (
     ("StudyDate", "StudyTime"),
     ("AcquisitionDate", "AcquisitionTime"),
@@ -97,15 +100,15 @@ def _read(data: bytes, max_pixels: int) -> FileDataset:
 
 
 def _check_inflated_size(data: bytes, max_pixels: int) -> None:
-    """Refuse a deflate bomb before pydicom inflates it whole.
-
-    Group length, the first element of the meta information, is at a fixed place (PS3.10 7.1).
-    """
-    start = 144 + int.from_bytes(data[140:144], "little")
-    if uid.DeflatedExplicitVRLittleEndian.encode() not in data[144:start]:
+    """Refuse a deflate bomb before pydicom inflates it whole."""
+    stream = BytesIO(data)
+    stream.seek(132)  # preamble and prefix
+    meta = _read_file_meta_info(stream)
+    if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
         return
     limit = 2 * max_pixels + (16 << 20)
-    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], limit)) >= limit:
+    rest = data[stream.tell() :]
+    if len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(rest, limit)) >= limit:
         raise Refusal("too_many_pixels", "The deflated DICOM file inflates beyond the limit.")
 
 
@@ -151,15 +154,16 @@ def _stored_values(dataset: FileDataset, rows: int, columns: int) -> NDArray[Any
         values = values.astype(dtype.newbyteorder("="), copy=False)
     elif syntax == uid.RLELossless:
         dtype = np.dtype(f"<u{allocated // 8}")
-        decoded = imagecodecs.dicomrle_decode(_first_frame(dataset), dtype)
+        expected = rows * columns * dtype.itemsize
+        decoded = imagecodecs.dicomrle_decode(_first_frame(dataset), dtype, out=expected)
         values = np.frombuffer(decoded, dtype).reshape(rows, columns)
     elif syntax in _CODECS:
-        values = _CODECS[syntax](_first_frame(dataset))
+        frame = _first_frame(dataset)
+        if _coded_size(frame) != (rows, columns):  # before a few bytes become gigabytes
+            raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
+        values = _CODECS[syntax](frame)
     else:
-        raise Refusal(
-            "unsupported_transfer_syntax",
-            f"The transfer syntax {uid.UID(syntax).name if syntax.is_valid else ''} is not read.",
-        )
+        raise Refusal("unsupported_transfer_syntax", "The file's transfer syntax is not read.")
     if values.shape != (rows, columns):
         raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
     if values.dtype.kind == "i":  # some codecs answer signed already
@@ -175,22 +179,57 @@ def _first_frame(dataset: FileDataset) -> bytes:
     return next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
+def _coded_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns in the header of a JPEG, JPEG-LS or JPEG 2000 code stream."""
+    if frame[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ (ISO 15444-1 A.5.1)
+        right, bottom, left, top = (int.from_bytes(frame[i : i + 4]) for i in range(8, 24, 4))
+        return bottom - top, right - left
+    place = 2  # after SOI (ISO 10918-1 B.1.1)
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        if frame[place + 1] in _START_OF_FRAME:
+            return (
+                int.from_bytes(frame[place + 5 : place + 7]),
+                int.from_bytes(frame[place + 7 : place + 9]),
+            )
+        place += 2 + int.from_bytes(frame[place + 2 : place + 4])
+    return None
+
+
 def _presented(stored: NDArray[Any], dataset: FileDataset) -> NDArray[Any]:
     """Stored values -> unsigned grey values, bright is dense."""
-    values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset, index=0)
-    if values.dtype.kind == "f":
-        low, high = float(values.min()), float(values.max())
-        values = (values - low) * (65535.0 / max(high - low, 1e-9))
-        values = np.rint(values).astype(np.uint16)
-        ceiling = 65535
-    elif values.dtype.kind == "i":
-        values = values - values.min()
-        ceiling = int(values.max())
+    values = apply_modality_lut(stored, dataset)
+    if dataset.get("VOILUTSequence"):
+        values, ceiling = _look_up(values, dataset)
     else:
-        ceiling = (1 << int(dataset.BitsStored)) - 1
+        values, ceiling = _unsigned(apply_windowing(values, dataset, index=0), dataset)
     values = values.astype(np.uint8 if ceiling < 256 else np.uint16, copy=False)
     inverse = dataset.PhotometricInterpretation == "MONOCHROME1"
     return values.dtype.type(ceiling) - values if inverse else values
+
+
+def _look_up(values: NDArray[Any], dataset: FileDataset) -> tuple[NDArray[Any], int]:
+    """Apply the first VOI LUT (PS3.3 C.11.2.1.1); returns the values and the highest possible."""
+    item = dataset.VOILUTSequence[0]
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or 65536
+    data = item.LUTData
+    if isinstance(data, bytes):
+        order = ">" if dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian else "<"
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * entries else f"{order}u2")
+    table = np.asarray(data, np.uint16)[:entries]
+    index = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+    return table[index], (1 << bits) - 1
+
+
+def _unsigned(values: NDArray[Any], dataset: FileDataset) -> tuple[NDArray[Any], int]:
+    """Signed or real values -> unsigned ones, and the highest possible."""
+    if values.dtype.kind == "f":
+        low, high = float(values.min()), float(values.max())
+        return np.rint((values - low) * (65535.0 / max(high - low, 1e-9))), 65535
+    if values.dtype.kind == "i":
+        values = values - values.min()
+        return values, int(values.max())
+    return values, (1 << int(dataset.BitsStored)) - 1
 
 
 def _facts(dataset: FileDataset, rows: int, columns: int) -> ImageFacts:

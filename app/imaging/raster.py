@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from typing import Any
 
 import cv2
@@ -14,7 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from app.imaging.facts import ImageFacts
 from app.problems import Refusal
 
-_FORMATS = ("PNG", "JPEG", "TIFF")
+Image.MAX_IMAGE_PIXELS = None  # the caller gives the limit; Pillow only reads headers here
+_FORMATS = ("PNG", "JPEG", "MPO", "TIFF")
 
 
 def decode_raster(
@@ -45,16 +45,15 @@ def decode_raster(
 
 def _read_header(data: bytes) -> tuple[str, int, int]:
     try:
-        with warnings.catch_warnings():
-            # Pillow's own pixel limits are replaced by ours
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if getattr(image, "n_frames", 1) != 1:
-                    raise Refusal("several_frames", "The file holds more than one image.")
-                return str(image.format).lower(), image.height, image.width
-    except Image.DecompressionBombError:
-        raise Refusal("too_many_pixels", "The image has too many pixels.") from None
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.format == "MPO":  # a phone's JPEG with a preview behind it
+                return "jpeg", image.height, image.width
+            if getattr(image, "n_frames", 1) != 1:
+                raise Refusal("several_frames", "The file holds more than one image.")
+            return str(image.format).lower(), image.height, image.width
     except UnidentifiedImageError:
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            raise Refusal("broken_image", "The TIFF header cannot be read.") from None
         raise Refusal(
             "unsupported_format", "The data is neither PNG, JPEG, TIFF nor DICOM."
         ) from None

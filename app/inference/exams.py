@@ -103,6 +103,13 @@ def series_warnings(sent: Sequence[Sent], exams: Sequence[Exam]) -> list[tuple[s
                     f"Image {image.index}: the stated date was used, the file has another.",
                 )
             )
+        if image.stated_laterality and image.facts.laterality not in (None, image.laterality):
+            notes.append(
+                (
+                    "laterality_differs_from_file",
+                    f"Image {image.index}: the stated side was used, the file has the other.",
+                )
+            )
     for number, exam in enumerate(exams):
         if exam.days_since_previous > LONG_GAP_DAYS:
             notes.append(

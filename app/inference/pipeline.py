@@ -29,6 +29,7 @@ from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.sessions import ExamReading, Features, Sessions
+from app.problems import Refusal
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -128,10 +129,15 @@ class Pipeline:
     def _prepare_one(
         self, index: int, data: bytes, stated: Stated, alone: bool, watch: Stopwatch
     ) -> Prepared:
-        with watch.stage("decode"):
-            pixels, facts = decode(data, self._max_pixels)
-        with watch.stage("preprocess"):
-            model_input = preprocess(pixels, self._size)
+        try:
+            with watch.stage("decode"):
+                pixels, facts = decode(data, self._max_pixels)
+            with watch.stage("preprocess"):
+                model_input = preprocess(pixels, self._size)
+        except Refusal as refusal:
+            if alone:
+                raise
+            raise Refusal(refusal.code, f"Image {index}: {refusal.detail}") from None
         sent = Sent(
             index=index,
             facts=facts,

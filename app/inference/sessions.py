@@ -11,7 +11,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from app.bundle import ENCODER, HEAD
+
 Device = Literal["auto", "cpu", "cuda"]
+
+
+class GraphError(Exception):
+    """A file of the bundle is not a graph that ONNX Runtime can run."""
 
 
 class DeviceError(Exception):
@@ -48,9 +54,9 @@ class Sessions:
 
     def __init__(self, encoder: bytes, head: bytes, *, device: Device) -> None:
         providers = _providers(device)
-        self._encoder = ort.InferenceSession(encoder, _options(), providers=providers)
+        self._encoder = _session(ENCODER, encoder, providers)
         # The head is a few thousand multiplications: not worth a trip to a GPU
-        self._head = ort.InferenceSession(head, _options(), providers=["CPUExecutionProvider"])
+        self._head = _session(HEAD, head, ["CPUExecutionProvider"])
         self.provider: str = self._encoder.get_providers()[0]
         self.device: Literal["cpu", "cuda"] = (
             "cuda" if self.provider == "CUDAExecutionProvider" else "cpu"
@@ -84,6 +90,13 @@ class Sessions:
         )
         seen = (slots >= 0)[:, :, np.newaxis, np.newaxis, np.newaxis]
         return ExamReading(logits[0], steps[0], empty, heatmaps[0] * seen)
+
+
+def _session(name: str, graph: bytes, providers: list[Any]) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(graph, _options(), providers=providers)
+    except Exception as error:  # ONNX Runtime has an exception of its own for every fault
+        raise GraphError(f"{name} cannot be run: {type(error).__name__}") from None
 
 
 def _options() -> ort.SessionOptions:

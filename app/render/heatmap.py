@@ -18,7 +18,8 @@ _LEVELS = np.arange(256, dtype=np.uint8)
 # By map level: how much of the mammogram is kept, of 255, and the colour laid over it
 _KEPT = np.rint(255 - _LEVELS * _OPACITY).astype(np.uint8)
 _COLOUR = np.rint(
-    cv2.applyColorMap(_LEVELS, cv2.COLORMAP_INFERNO)[:, 0] * (_LEVELS[:, None] * _OPACITY / 255)
+    cv2.applyColorMap(_LEVELS[:, None], cv2.COLORMAP_INFERNO)[:, 0]
+    * (_LEVELS[:, None] * _OPACITY / 255)
 ).astype(np.uint8)
 
 ImageType = Literal["jpeg", "png"]
@@ -38,7 +39,8 @@ def peak(heatmap: NDArray[np.float32], crop: Crop) -> Peak | None:
         return None
     rows, columns = heatmap.shape
     row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
-    return Peak(*crop.to_original((float(row) + 0.5) / rows, (float(column) + 0.5) / columns))
+    y, x = crop.to_original((float(row) + 0.5) / rows, (float(column) + 0.5) / columns)
+    return Peak(y - 0.5, x - 0.5)  # counted from the centre of the first pixel
 
 
 def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float]]:
