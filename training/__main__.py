@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from tomllib import TOMLDecodeError
+
+from pydantic import ValidationError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -32,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             from training.fit import fit as run_fit
 
             print(f"done: {run_fit(read_config(chosen.config))}")
-    except ManifestError as error:
+    except (ManifestError, ValidationError, TOMLDecodeError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

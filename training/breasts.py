@@ -43,10 +43,13 @@ class Breasts:
         return Breasts(self.pixels[keep], tuple(self.rows[i] for i in keep), self.labels[keep])
 
     def by_breast(self) -> list[list[int]]:
-        """Indices of the images of each breast at one exam: same patient, side and date."""
-        groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        """Indices of the images of each breast at one exam: same patient, side and date.
+
+        Where the side is unknown, different labels are different breasts."""
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for index, row in enumerate(self.rows):
-            groups[row.patient_id, row.laterality, str(row.exam_date)].append(index)
+            key = (row.patient_id, row.laterality, str(row.exam_date), row.label)
+            groups[key].append(index)
         return list(groups.values())
 
 

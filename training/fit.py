@@ -59,6 +59,7 @@ def fit(config: FitConfig) -> Path:
         if progress.epoch <= config.optimiser.head_epochs:
             _start_stage(config, model, head_only=progress.epoch < config.optimiser.head_epochs)
             average = model.get_weights()
+        _seed_dropout(model, config.optimiser.seed, progress.epoch)
         rng = np.random.default_rng([config.optimiser.seed, progress.epoch])
         batches = epoch_of_batches(
             train, _mix(config), positive=positive, intervals=intervals, rng=rng
@@ -179,6 +180,14 @@ def _start_stage(config: FitConfig, model: Hybrid, *, head_only: bool) -> None:
         from_logits=True, label_smoothing=config.optimiser.label_smoothing
     )
     model.compile(optimiser, loss)
+
+
+def _seed_dropout(model: Hybrid, seed: int, epoch: int) -> None:
+    """Restart the dropout layers' random numbers: Keras does not keep them in a checkpoint, and a
+    resumed run should go on like one that was never stopped."""
+    for layer in (model.pooled_dropout, model.feature_dropout, *model.encoder.layers):
+        if hasattr(layer, "seed_generator"):
+            layer.seed_generator.state.assign(np.array([seed + epoch, 0], np.uint32))
 
 
 def _train_on(model: Hybrid, batch: Batch) -> float:

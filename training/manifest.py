@@ -89,12 +89,19 @@ def _image_from_row(row: dict[str, str], root: Path) -> LabelledImage:
     return LabelledImage(
         path=path,
         patient_id=values["patient_id"],
-        exam_date=date.fromisoformat(values["exam_date"]) if values["exam_date"] else None,
+        exam_date=_date(values["exam_date"]),
         laterality=values["laterality"],
         view=values["view"],
         label=values["label"],
         split=values["split"],
     )
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise ValueError(f"exam_date is {text!r}, not a date like 2024-01-31") from None
 
 
 def read_folder(source: Path) -> list[LabelledImage]:
@@ -157,8 +164,9 @@ def _val_patients(images: Sequence[LabelledImage], fraction: float, seed: int) -
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for patients in strata.values():
-        order = rng.permutation(len(patients))
-        chosen |= {patients[i] for i in order[: max(1, round(fraction * len(patients)))]}
+        if len(patients) > 1:  # a stratum of one is worth more in training
+            order = rng.permutation(len(patients))
+            chosen |= {patients[i] for i in order[: max(1, round(fraction * len(patients)))]}
     return chosen
 
 

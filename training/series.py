@@ -84,12 +84,18 @@ def epoch_of_batches(
     """Yield packed, augmented batches until every image was once in a single."""
     singles = _draw_singles(breasts, rng)
     lesion_free = np.flatnonzero(breasts.labels != positive)
-    series_images = round(mix.images_per_batch * mix.series_share)
+    # At least one single in a batch, or an epoch would never end
+    series_images = min(round(mix.images_per_batch * mix.series_share), mix.images_per_batch - 1)
     while singles:
         batch: list[Series] = []
-        room = mix.images_per_batch
         epoch_images = 0
-        while series_images and room > mix.images_per_batch - series_images:
+        while singles and epoch_images < mix.images_per_batch - series_images:
+            indices = singles.pop()
+            views = tuple(augment(breasts.pixels[i], rng) for i in indices)
+            batch.append(Series((views,), (0,), int(breasts.labels[indices[0]])))
+            epoch_images += len(indices)
+        room = series_images
+        while room > 0:
             exams = int(rng.integers(2, mix.max_exams + 1))
             if rng.random() < mix.unchanged_share:
                 index = int(rng.integers(len(breasts)))
@@ -99,12 +105,6 @@ def epoch_of_batches(
                 drawn = simulated(breasts, index, exams, positive, intervals, rng)
             batch.append(drawn)
             room -= exams
-        while singles and room > 0:
-            indices = singles.pop()
-            views = tuple(augment(breasts.pixels[i], rng) for i in indices)
-            batch.append(Series((views,), (0,), int(breasts.labels[indices[0]])))
-            room -= len(indices)
-            epoch_images += len(indices)
         yield Batch(*pack(batch), epoch_images)
 
 
