@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         bundle = export(chosen.model, chosen.to)
-    except (VerificationError, FileExistsError, FileNotFoundError) as error:
+    except (VerificationError, FileExistsError, FileNotFoundError, ValueError) as error:
         print(f"export failed: {error}", file=sys.stderr)
         return 1
     found = bundle.manifest.verification

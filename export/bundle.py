@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,14 +17,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from app.api.schemas import DISCLAIMER
 from app.bundle import (
+    DISCLAIMER,
     ENCODER,
     HEAD,
     MANIFEST,
     MANIFEST_HASH,
     MODEL_CARD,
+    NAME,
     SCHEMA_VERSION,
+    VERSION,
     Bundle,
     Manifest,
     file_sha256,
@@ -47,6 +51,10 @@ def export(run: Path, target: Path) -> Bundle:
     """
     if target.exists():
         raise FileExistsError(f"{target} exists; a version is never overwritten")
+    if not (re.fullmatch(NAME, target.parent.name) and re.fullmatch(VERSION, target.name)):
+        raise ValueError(f"{target} is not <store>/<name>/<version>, as in mammoseq/1.0.0")
+    if not (run / "best.keras").is_file():
+        raise FileNotFoundError(f"{run / 'best.keras'} is missing: is the fit finished?")
     model: Hybrid = keras.models.load_model(run / "best.keras", compile=False)
     data = json.loads((run / "data.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
@@ -71,6 +79,8 @@ def export(run: Path, target: Path) -> Bundle:
         work.replace(target)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # keeps the folder of a model that has other versions
+            target.parent.rmdir()
         raise
     return load_bundle(target)
 
