@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 
+def _change_over_time(auc: dict[str, float]) -> str:
+    if auc["low"] > 0.5:
+        return ""
+    return (
+        "**That is no better than chance: this model has not learned to use change over time.** The\n"
+        "order and the dates of exams do move its answer, but not in a way that was shown to help.\n"
+    )
+
+
 def model_card(manifest: dict[str, Any], metrics: dict[str, Any], data: dict[str, Any]) -> str:
     """Markdown of ``MODEL_CARD.md``."""
 
@@ -73,6 +82,7 @@ Simulated series of unseen patients ({simulated["series"]}), growing against sta
 | its last exam alone | {estimate(simulated["auc_last_exam_alone"])} |
 | its exams in random order | {estimate(simulated["auc_exams_shuffled"])} |
 
+{_change_over_time(simulated["auc_whole_series"])}
 ## Limits
 
 - The prevalence of the data is far above that of screening (about 0.5 to 2 %): the calibrated
