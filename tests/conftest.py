@@ -1,0 +1,33 @@
+"""What the tests share: the bundle that is shipped, its parts, and a real running service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.bundle import Bundle, find_bundle, load_bundle
+from tests.serving import Service, serving
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder() -> Path:
+    """The newest shipped bundle; ``MAMMOSEQ_MODEL_STORE`` puts another store in its place."""
+    store = Path(os.environ.get("MAMMOSEQ_MODEL_STORE", REPOSITORY / "model_store"))
+    return find_bundle(store.resolve(), os.environ.get("MAMMOSEQ_MODEL"))
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_folder: Path) -> Bundle:
+    return load_bundle(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def server(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with its default settings, shared by all tests that only ask it things."""
+    with serving(bundle_folder, tmp_path_factory.mktemp("server")) as service:
+        yield service

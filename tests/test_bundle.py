@@ -1,0 +1,242 @@
+"""A bundle is served as it was exported, or not at all, and the message says which file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.bundle import (
+    ENCODER,
+    HEAD,
+    MANIFEST,
+    MANIFEST_HASH,
+    MODEL_CARD,
+    Bundle,
+    BundleError,
+    file_sha256,
+    find_bundle,
+    load_bundle,
+)
+from app.imaging.preprocess import PREPROCESSING_VERSION
+from tests.serving import refused_to_start
+
+
+@pytest.fixture
+def copy(bundle_folder: Path, tmp_path: Path) -> Path:
+    """The shipped bundle in a store of its own, to be damaged."""
+    target = tmp_path / "store" / bundle_folder.parent.name / bundle_folder.name
+    shutil.copytree(bundle_folder, target)
+    return target
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest and write its hash anew, as a forger or a mistaken tool would."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    text = json.dumps(manifest).encode()
+    (folder / MANIFEST).write_bytes(text)
+    (folder / MANIFEST_HASH).write_text(hashlib.sha256(text).hexdigest())
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_shipped_bundle_is_whole(bundle_folder: Path) -> None:
+    loaded = load_bundle(bundle_folder)
+    assert loaded.encoder == (bundle_folder / ENCODER).read_bytes()
+    assert loaded.head == (bundle_folder / HEAD).read_bytes()
+    assert loaded.sha256 == file_sha256(bundle_folder / MANIFEST)
+
+
+def test_shipped_bundle_lists_every_file_in_its_folder(bundle: Bundle) -> None:
+    assert {*bundle.manifest.files, MANIFEST, MANIFEST_HASH} == set(files_of(bundle.folder))
+
+
+def test_shipped_bundle_is_named_after_its_folder(bundle: Bundle) -> None:
+    assert bundle.folder.parent.name == bundle.manifest.name
+    assert bundle.folder.name == bundle.manifest.version
+
+
+def test_shipped_bundle_fits_this_code(bundle: Bundle) -> None:
+    assert bundle.manifest.preprocessing.version == PREPROCESSING_VERSION
+    assert bundle.manifest.positive_class == "malignant"
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_every_file_that_is_changed_missing_or_empty_is_refused_by_name(
+    bundle_folder: Path, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    for name in files_of(bundle_folder):
+        folder = tmp_path / name / "1.0.0"
+        shutil.copytree(bundle_folder, folder)
+        damage(folder / name)
+        with pytest.raises(BundleError) as caught:
+            load_bundle(folder)
+        assert name in str(caught.value)
+
+
+def test_file_that_cannot_be_read_is_refused_by_name(copy: Path) -> None:
+    (copy / HEAD).unlink()
+    (copy / HEAD).mkdir()
+    with pytest.raises(BundleError, match=HEAD):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema_version=2), "schema_version"),
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m.pop("temperature"), "temperature"),
+        (lambda m: m.update(temperature=0), "temperature"),
+        (lambda m: m.update(classes=["malignant"]), "classes"),
+        (lambda m: m.update(positive_class="else"), "positive_class is not one of classes"),
+        (lambda m: m.update(default_operating_point="else"), "default_operating_point"),
+        (lambda m: m.update(operating_points=[]), "operating_points"),
+        (lambda m: m.update(version="1.0"), "version"),
+        (lambda m: m["input"].update(height=0), "height"),
+        (lambda m: m["files"].pop(HEAD), HEAD),
+        (lambda m: m["files"].pop(ENCODER), ENCODER),
+        (lambda m: m["files"].pop(MODEL_CARD), MODEL_CARD),
+        (lambda m: m["files"].update({"../secret": "0" * 64}), "outside its folder"),
+        (lambda m: m["files"].update({"/etc/passwd": "0" * 64}), "outside its folder"),
+        (lambda m: m["files"].update({"notes.txt": "0" * 64}), "notes.txt is missing"),
+    ],
+)
+def test_manifest_that_says_something_impossible_is_refused(
+    copy: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    reseal(copy, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe"])
+def test_manifest_that_is_no_manifest_is_refused_by_name(copy: Path, content: bytes) -> None:
+    (copy / MANIFEST).write_bytes(content)
+    (copy / MANIFEST_HASH).write_text(hashlib.sha256(content).hexdigest())
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(copy)
+
+
+def test_operating_points_are_found_by_name(bundle: Bundle) -> None:
+    for point in bundle.manifest.operating_points:
+        assert bundle.manifest.operating_point(point.name) == point
+    default = bundle.manifest.operating_point(None)
+    assert default is not None
+    assert default.name == bundle.manifest.default_operating_point
+    assert bundle.manifest.operating_point("no such point") is None
+
+
+# the store
+
+
+def make_store(root: Path, *folders: str) -> Path:
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("folders", "name", "expected"),
+    [
+        (["a/1.0.0"], None, "a/1.0.0"),
+        (["a/1.9.0", "a/1.10.0", "a/1.2.11"], None, "a/1.10.0"),
+        (["a/1.0.0", "b/2.0.0"], "a", "a/1.0.0"),
+        (["a/1.0.0", "a/.2.0.0.part", "a/notes"], None, "a/1.0.0"),
+    ],
+)
+def test_newest_version_of_the_model_is_found(
+    tmp_path: Path, folders: list[str], name: str | None, expected: str
+) -> None:
+    assert find_bundle(make_store(tmp_path, *folders), name) == tmp_path / expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "name", "message"),
+    [
+        ([], None, "holds 0 models"),
+        (["a/1.0.0", "b/1.0.0"], None, "holds 2 models; set MAMMOSEQ_MODEL"),
+        (["a/1.0.0"], "b", "holds no version"),
+        (["a/latest"], None, "holds no version"),
+    ],
+)
+def test_store_without_one_answer_is_refused(
+    tmp_path: Path, folders: list[str], name: str | None, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        find_bundle(make_store(tmp_path, *folders), name)
+
+
+def test_store_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nowhere is not a folder"):
+        find_bundle(tmp_path / "nowhere", None)
+
+
+# the process
+
+
+@pytest.mark.parametrize("name", [ENCODER, HEAD, MODEL_CARD, MANIFEST])
+def test_service_does_not_start_with_a_tampered_file_and_names_it(copy: Path, name: str) -> None:
+    flip_a_bit(copy / name)
+    status, printed = refused_to_start(copy)
+    assert status == 1
+    assert f"refused to start: {copy / name}" in printed
+    assert "Traceback" not in printed
+
+
+def test_service_does_not_start_with_a_missing_file_and_names_it(copy: Path) -> None:
+    (copy / ENCODER).unlink()
+    status, printed = refused_to_start(copy)
+    assert status == 1
+    assert f"refused to start: {copy / ENCODER} is missing" in printed
+
+
+def test_service_does_not_start_with_a_model_made_for_other_preprocessing(copy: Path) -> None:
+    reseal(copy, lambda manifest: manifest["preprocessing"].update(version="999"))
+    status, printed = refused_to_start(copy)
+    assert status == 1
+    assert f"{copy} needs preprocessing 999" in printed
+
+
+def test_service_does_not_start_with_a_graph_that_is_none_and_names_it(copy: Path) -> None:
+    """The hashes are right, the content is not: a bundle from a broken tool."""
+    (copy / HEAD).write_bytes(b"no graph")
+    reseal(copy, lambda manifest: manifest["files"].update({HEAD: file_sha256(copy / HEAD)}))
+    status, printed = refused_to_start(copy)
+    assert status == 1
+    assert HEAD in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("workers", "many"), ("max_pixels", "0"), ("device", "tpu")]
+)
+def test_service_does_not_start_with_an_impossible_setting_and_names_it(
+    bundle_folder: Path, setting: str, value: str
+) -> None:
+    status, printed = refused_to_start(bundle_folder, **{setting: value})
+    assert status != 0
+    assert f"MAMMOSEQ_{setting.upper()}" in printed
+    assert "Traceback" not in printed
+
+
+def test_service_does_not_start_on_cuda_where_there_is_none(bundle_folder: Path) -> None:
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this machine has an NVIDIA device")
+    status, printed = refused_to_start(bundle_folder, device="cuda")
+    assert status == 1
+    assert "MAMMOSEQ_DEVICE=cuda" in printed

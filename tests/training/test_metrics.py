@@ -1,0 +1,158 @@
+"""Figures of merit against cases computed by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from training import metrics
+
+TRUTH = np.array([0, 0, 1, 1], np.int32)
+SCORE = np.array([0.1, 0.4, 0.35, 0.8])
+
+
+def test_auc_counts_the_pairs_in_the_right_order() -> None:
+    """Of four pairs one is in the wrong order; a tie counts half."""
+    assert metrics.auc(TRUTH, SCORE) == 0.75
+    assert metrics.auc(TRUTH, np.array([0.1, 0.4, 0.4, 0.8])) == 0.875
+    assert metrics.auc(TRUTH, -SCORE) == 0.25
+
+
+def test_brier_is_the_mean_squared_error() -> None:
+    expected = (0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4
+    assert metrics.brier(TRUTH, SCORE) == pytest.approx(expected)
+
+
+def test_calibration_error_is_the_mean_gap_over_bins_of_equal_count() -> None:
+    """Two bins: (0, 1) at mean 0.225 and (0, 1) at mean 0.6."""
+    found = metrics.expected_calibration_error(TRUTH, SCORE, bins=2)
+    assert found == pytest.approx((abs(0.5 - 0.225) * 2 + abs(0.5 - 0.6) * 2) / 4)
+
+
+def test_calibration_error_of_true_frequencies_is_small() -> None:
+    rng = np.random.default_rng(0)
+    probability = rng.uniform(size=50_000)
+    truth = (rng.uniform(size=50_000) < probability).astype(np.int32)
+    assert metrics.expected_calibration_error(truth, probability) < 0.01
+    assert metrics.expected_calibration_error(truth, probability**3) > 0.1
+
+
+def test_calibration_error_of_fewer_cases_than_bins_is_finite() -> None:
+    assert 0 <= metrics.expected_calibration_error(TRUTH, SCORE, bins=10) <= 1
+
+
+@pytest.mark.parametrize(
+    ("threshold", "sensitivity", "specificity"),
+    [(0.0, 1, 0), (0.35, 1, 0.5), (0.36, 0.5, 0.5), (0.5, 0.5, 1), (0.8, 0.5, 1), (0.9, 0, 1)],
+)
+def test_score_at_the_threshold_is_called_positive(
+    threshold: float, sensitivity: float, specificity: float
+) -> None:
+    found = metrics.sensitivity_specificity(TRUTH, SCORE, threshold)
+    assert found == (sensitivity, specificity)
+
+
+def test_threshold_for_a_sensitivity_is_the_highest_that_reaches_it() -> None:
+    for count in range(1, 201):
+        truth = np.ones(count, np.int32)
+        score = (np.arange(count) + 1.0) / count
+        threshold = metrics.threshold_for_sensitivity(truth, score, 0.9)
+        reached, _ = _rates(truth, score, threshold)
+        needed = math.ceil(9 * count / 10)
+        assert round(reached * count) == needed, count
+
+
+def _rates(truth: NDArray[Any], score: NDArray[Any], threshold: float) -> tuple[float, float]:
+    called = score >= threshold
+    negatives = truth == 0
+    specificity = float((~called)[negatives].mean()) if negatives.any() else 1.0
+    return float(called[truth == 1].mean()), specificity
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.9, 1.0])
+def test_threshold_for_a_specificity_is_the_lowest_that_reaches_it(wanted: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 200).astype(np.int32)
+    score = np.round(rng.normal(truth, 1.0), 2)
+    threshold = metrics.threshold_for_specificity(truth, score, wanted)
+    assert _rates(truth, score, threshold)[1] >= wanted
+    lower = score[score < threshold].max()
+    assert _rates(truth, score, float(lower))[1] < wanted
+
+
+def test_specificity_that_no_score_reaches_is_reached_above_all_scores() -> None:
+    truth, score = np.array([0, 1], np.int32), np.array([0.9, 0.1])
+    threshold = metrics.threshold_for_specificity(truth, score, 1.0)
+    assert _rates(truth, score, threshold) == (0, 1)
+
+
+def test_youden_threshold_has_the_largest_sum() -> None:
+    assert metrics.threshold_of_youden(TRUTH, SCORE) in (0.35, 0.8)
+    separable = np.array([0.1, 0.2, 0.7, 0.9])
+    assert metrics.threshold_of_youden(TRUTH, separable) == 0.7
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
+def test_temperature_that_was_applied_is_found(true_temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    odds = rng.normal(0, 2, 40_000)
+    truth = (rng.uniform(size=odds.size) < expit(odds)).astype(np.int32)
+    found = metrics.fit_temperature(truth, two_classes(odds * true_temperature), 1)
+    assert found == pytest.approx(true_temperature, rel=0.05)
+
+
+def two_classes(odds: NDArray[Any]) -> NDArray[Any]:
+    return np.stack([np.zeros(len(odds)), odds], axis=1)
+
+
+def test_temperature_of_perfect_scores_is_finite() -> None:
+    assert 0 < metrics.fit_temperature(TRUTH, two_classes(100.0 * TRUTH - 50.0), 1) < math.inf
+
+
+# the bootstrap
+
+
+def sample(patients: int) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, patients).astype(np.int32)
+    return truth, rng.normal(truth, 1.0), [f"p{i}" for i in range(patients)]
+
+
+def test_interval_holds_the_value_and_narrows_with_more_patients() -> None:
+    few, many = (metrics.bootstrap(metrics.auc, *sample(n), draws=300) for n in (40, 600))
+    for estimate in (few, many):
+        assert estimate.low < estimate.value < estimate.high
+    assert many.high - many.low < 0.5 * (few.high - few.low)
+
+
+def test_more_images_of_the_same_patients_do_not_narrow_the_interval() -> None:
+    truth, score, patients = sample(60)
+    once = metrics.bootstrap(metrics.auc, truth, score, patients, draws=400)
+    copied = metrics.bootstrap(
+        metrics.auc, np.tile(truth, 8), np.tile(score, 8), patients * 8, draws=400
+    )
+    assert copied.value == pytest.approx(once.value)
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.05)
+    as_if_independent = metrics.bootstrap(
+        metrics.auc, np.tile(truth, 8), np.tile(score, 8), [str(i) for i in range(480)], draws=400
+    )
+    assert as_if_independent.high - as_if_independent.low < 0.6 * (once.high - once.low)
+
+
+def test_bootstrap_is_the_same_for_the_same_seed() -> None:
+    one, again, other = (
+        metrics.bootstrap(metrics.auc, *sample(50), draws=100, seed=seed) for seed in (1, 1, 2)
+    )
+    assert one == again != other
+
+
+def test_interval_of_few_positives_is_still_given() -> None:
+    truth = np.array([1, 0, 0, 0, 0], np.int32)
+    score = np.array([0.5, 0.1, 0.2, 0.6, 0.3])
+    estimate = metrics.bootstrap(metrics.auc, truth, score, list("abcde"), draws=200)
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
