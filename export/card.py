@@ -9,8 +9,8 @@ def _change_over_time(auc: dict[str, float]) -> str:
     if auc["low"] > 0.5:
         return ""
     return (
-        "**That is no better than chance: this model has not learned to use change over time.** The\n"
-        "order and the dates of exams do move its answer, but not in a way that was shown to help.\n"
+        "**That is no better than chance: this model has not learned to use change over time.**\n"
+        "The order and dates of exams move its answer, but not in a way that was shown to help.\n"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 Figure = Callable[[NDArray[np.int32], NDArray[np.float64]], float]
@@ -71,15 +71,20 @@ def bootstrap(
     return Estimate(figure(truth, score), float(low), float(high))
 
 
-def fit_temperature(truth: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
-    """Temperature that minimises the log loss (Guo et al., ICML 2017, arXiv:1706.04599).
+def positive_probability(
+    logits: NDArray[np.float64], positive: int, temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Softmax probability of one class from logits [n, classes] divided by a temperature."""
+    return np.asarray(softmax(logits / temperature, axis=1)[:, positive])
 
-    For two classes, dividing the logits by T divides the log-odds by T.
-    """
-    odds = logit(np.clip(probability, 1e-7, 1 - 1e-7))
+
+def fit_temperature(truth: NDArray[np.int32], logits: NDArray[np.float64], positive: int) -> float:
+    """Temperature that minimises the log loss of the positive class against the others, for
+    logits [n, classes] (Guo et al., ICML 2017, arXiv:1706.04599)."""
 
     def log_loss(log_temperature: float) -> float:
-        p = np.clip(expit(odds / np.exp(log_temperature)), 1e-12, 1 - 1e-12)
+        p = positive_probability(logits, positive, float(np.exp(log_temperature)))
+        p = np.clip(p, 1e-12, 1 - 1e-12)
         return float(-np.mean(truth * np.log(p) + (1 - truth) * np.log(1 - p)))
 
     found = minimize_scalar(log_loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")

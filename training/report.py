@@ -12,7 +12,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 from sklearn.metrics import roc_curve
 
 from training import metrics
@@ -43,8 +42,8 @@ def write_report(
     on: the figures are of a validation set, not of a test set, and say so.
     """
     per_image, per_breast = score_breasts(model, val, positive)
-    temperature = metrics.fit_temperature(per_breast.truth, per_breast.probability)
-    calibrated = expit(_odds(per_breast.probability) / temperature)
+    temperature = metrics.fit_temperature(per_breast.truth, per_breast.logits, positive)
+    calibrated = metrics.positive_probability(per_breast.logits, positive, temperature)
     figures = {
         "note": "validation patients; the epoch, temperature and thresholds were chosen on them",
         "auc_per_image": _auc(per_image),
@@ -69,10 +68,6 @@ def write_report(
     step = max(1, len(val) // _VERIFICATION_IMAGES)
     np.savez_compressed(run / "verification.npz", pixels=val.pixels[::step][:_VERIFICATION_IMAGES])
     return figures
-
-
-def _odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(logit(np.clip(probability, 1e-7, 1 - 1e-7)))
 
 
 def _auc(scores: Scores) -> dict[str, float]:

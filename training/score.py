@@ -13,6 +13,7 @@ from app.imaging.preprocess import to_tensor
 from training.breasts import Breasts
 from training.config import SeriesConfig
 from training.manifest import LabelledImage
+from training.metrics import positive_probability
 from training.models.hybrid import Hybrid
 from training.series import Series, pack, simulated
 
@@ -22,13 +23,19 @@ _VAL_SERIES_SEED = 7
 
 @dataclass(frozen=True)
 class Scores:
-    """``truth`` int32 [n], 1 for the positive class; ``probability`` float64 [n], uncalibrated;
-    ``patients`` and ``names`` of length n."""
+    """``truth`` int32 [n], 1 for the positive class; ``logits`` float64 [n, classes];
+    ``positive`` the index of the positive class; ``patients`` and ``names`` of length n."""
 
     truth: NDArray[np.int32]
-    probability: NDArray[np.float64]
+    logits: NDArray[np.float64]
+    positive: int
     patients: tuple[str, ...]
     names: tuple[str, ...]
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """Of the positive class, float64 [n], uncalibrated."""
+        return positive_probability(self.logits, self.positive)
 
 
 def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Scores, Scores]:
@@ -43,13 +50,15 @@ def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Score
     return (
         Scores(
             truth=(breasts.labels == positive).astype(np.int32),
-            probability=_probability(model, pooled, alone, np.zeros((len(alone), 1)), positive),
+            logits=_logits(model, pooled, alone),
+            positive=positive,
             patients=tuple(row.patient_id for row in breasts.rows),
             names=tuple(row.path.name for row in breasts.rows),
         ),
         Scores(
             truth=(breasts.labels[first] == positive).astype(np.int32),
-            probability=_probability(model, pooled, together, np.zeros((len(groups), 1)), positive),
+            logits=_logits(model, pooled, together),
+            positive=positive,
             patients=tuple(breasts.rows[i].patient_id for i in first),
             names=tuple(_breast_name(breasts.rows[i]) for i in first),
         ),
@@ -58,15 +67,15 @@ def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Score
 
 def score_series(model: Hybrid, series: Sequence[Series], positive: int) -> Scores:
     """Score series of any length; every series counts as a patient of its own."""
-    probability = []
+    logits = []
     for start in range(0, len(series), 4):
         inputs, _ = pack(series[start : start + 4])
-        logits = model(inputs, training=False)
-        probability.append(np.asarray(keras.ops.softmax(logits))[:, positive])
+        logits.append(np.asarray(model(inputs, training=False), np.float64))
     names = tuple(f"series-{i}" for i in range(len(series)))
     return Scores(
         truth=np.array([item.label == positive for item in series], np.int32),
-        probability=np.concatenate(probability).astype(np.float64),
+        logits=np.concatenate(logits),
+        positive=positive,
         patients=names,
         names=names,
     )
@@ -103,12 +112,9 @@ def _pooled(model: Hybrid, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     )
 
 
-def _probability(
-    model: Hybrid,
-    pooled: NDArray[np.float32],
-    slots: NDArray[np.int32],
-    days: NDArray[np.float64],
-    positive: int,
+def _logits(
+    model: Hybrid, pooled: NDArray[np.float32], slots: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    logits = model.read_exams(pooled, slots, days.astype(np.float32))
-    return np.asarray(keras.ops.softmax(logits))[:, positive].astype(np.float64)
+    """Logits of series of one exam each, ``slots`` int32 [series, 1, views]."""
+    days = np.zeros(slots.shape[:2], np.float32)
+    return np.asarray(model.read_exams(pooled, slots, days), np.float64)

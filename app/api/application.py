@@ -14,7 +14,6 @@ from app.api.observe import Observe
 from app.api.schemas import SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
-from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.1.0"
@@ -55,7 +54,7 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
 
 
 def _document(application: FastAPI) -> None:
-    """Add what the routes refer to: the schemas of a problem and of a series, all problems."""
+    """Add what the routes refer to: the schemas of a problem and of a series."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
@@ -64,10 +63,6 @@ def _document(application: FastAPI) -> None:
         schemas["ProblemBody"] = ProblemBody.model_json_schema()
         series = SeriesIn.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= series.pop("$defs") | {"SeriesIn": series}
-        schema["x-problems"] = {
-            code: {"status": p.status, "title": p.title, "advice": p.advice}
-            for code, p in PROBLEMS.items()
-        }
         return schema
 
     application.openapi = openapi  # type: ignore[method-assign]

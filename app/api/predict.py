@@ -52,7 +52,7 @@ _IMAGE_CODES = (
     "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
     "no_breast_found", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
     "internal_error", "invalid_request", "invalid_multipart", "unknown_operating_point",
-    "unknown_class",
+    "unknown_class", "not_found", "method_not_allowed",
 )  # fmt: skip
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",

@@ -14,7 +14,7 @@ from app.imaging.facts import ImageFacts
 from app.problems import Refusal
 
 Image.MAX_IMAGE_PIXELS = None  # the caller gives the limit; Pillow only reads headers here
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF")
+_FORMATS = ("PNG", "JPEG", "TIFF")
 
 
 def decode_raster(
