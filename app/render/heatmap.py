@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from app.imaging.preprocess import Crop
 
 _OPACITY = 0.55  # of the overlay where the map is at its maximum
-_JPEG_QUALITY = 90
+_JPEG_QUALITY = 85
+_SAMPLED_SIDE = 160  # pixels a side from which the grey range is estimated
 
 _LEVELS = np.arange(256, dtype=np.uint8)
 # By map level: how much of the mammogram is kept, of 255, and the colour laid over it
@@ -96,7 +97,8 @@ def _display_grey(pixels: NDArray[Any], width: int, height: int) -> NDArray[np.u
     if whole > 1:  # averaging by a whole factor first is several times cheaper
         size = (pixels.shape[1] // whole, pixels.shape[0] // whole)
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    low, high = np.percentile(pixels[::4, ::4], (0.5, 99.8))
+    step = max(1, max(pixels.shape) // _SAMPLED_SIDE)
+    low, high = np.percentile(pixels[::step, ::step], (0.5, 99.8))
     grey = cv2.convertScaleAbs(cv2.subtract(pixels, low), alpha=255.0 / max(high - low, 1.0))
     if grey.shape != (height, width):
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
