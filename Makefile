@@ -24,7 +24,7 @@ bench: $(DEV)/.done ## service against a bare loop over the same code, side by s
 	$(DEV)/bin/python -m benchmarks.overhead
 
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
-	$(DEV)/bin/python -m training fit --config training/configs/default.toml
+	$(DEV)/bin/python -m training fit --config training/configs/fit.toml
 
 export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
 	$(DEV)/bin/python -m export --model runs/default --to $(TO)

@@ -1,19 +1,21 @@
-"""The configuration of a fit: one TOML file, checked before anything starts."""
+"""Configurations: one TOML file a verb, checked before anything starts."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a config: unknown keys are an error, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """``manifest``: a CSV or a folder with one sub-folder per class."""
 
     manifest: Path
@@ -23,7 +25,7 @@ class DataConfig(_Section):
     terms: str = "not stated"
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     encoder: Literal["paper", "efficientnet_lite0"] = "efficientnet_lite0"
     imagenet_weights: bool = True
     height: int = Field(512, ge=64, multiple_of=32)
@@ -34,7 +36,7 @@ class ModelConfig(_Section):
     frozen_until: str = ""
 
 
-class SeriesConfig(_Section):
+class SeriesConfig(Section):
     """Simulated and unchanged series: ``share`` of the images of every batch (0: none)."""
 
     study_dates: Path = Path(__file__).parent / "data" / "ea1141_study_dates.csv"
@@ -44,7 +46,7 @@ class SeriesConfig(_Section):
     val_count: int = Field(96, ge=8)
 
 
-class OptimiserConfig(_Section):
+class OptimiserConfig(Section):
     epochs: int = Field(12, ge=1)
     images_per_batch: int = Field(16, ge=2)
     head_epochs: int = Field(1, ge=0)
@@ -58,7 +60,7 @@ class OptimiserConfig(_Section):
     seed: int = 20261122
 
 
-class FitConfig(_Section):
+class FitConfig(Section):
     run: Path
     cache: Path = Path("runs/cache")
     data: DataConfig
@@ -67,6 +69,10 @@ class FitConfig(_Section):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-def read_config(path: Path) -> FitConfig:
-    """Read a TOML file. Relative paths are relative to the working directory."""
-    return FitConfig.model_validate(tomllib.loads(path.read_text()))
+Config = TypeVar("Config", bound=Section)
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Read a TOML file as a config of one verb. Relative paths are relative to the working
+    directory. Raises ``TOMLDecodeError`` or ``ValidationError``, which name the fault."""
+    return kind.model_validate(tomllib.loads(path.read_text()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from training.config import FitConfig, OptimiserConfig
 from training.models import efficientnet_lite0
 from training.models.hybrid import Hybrid
 from training.report import write_report
+from training.run_folder import open_run, replace
 from training.score import score_breasts, score_series, simulated_val_series
 from training.series import Batch, Mix, Series, epoch_of_batches
 from training.simulate import read_intervals
@@ -48,7 +49,7 @@ def fit(config: FitConfig) -> Path:
     """Train, or resume, the run that ``config`` names. Returns its folder."""
     keras.utils.set_random_seed(config.optimiser.seed)
     cv2.setNumThreads(1)
-    config.run.mkdir(parents=True, exist_ok=True)
+    open_run(config.run, config)
     train, val, classes = load_data(config)
     positive = len(classes) - 1
     intervals = read_intervals(config.series.study_dates)
@@ -110,7 +111,6 @@ def load_data(config: FitConfig) -> tuple[Breasts, Breasts, tuple[str, ...]]:
         "terms": config.data.terms,
     }
     (config.run / "data.json").write_text(json.dumps(facts, indent=1))
-    (config.run / "config.json").write_text(config.model_dump_json(indent=1))
     return train, val, classes
 
 
@@ -241,24 +241,17 @@ def _end_of_epoch(
     choice = row["val_auc_breast"] + 0.1 * row["val_auc_simulated"]
     if choice > progress.best_choice:
         progress.best_choice = choice
-        _replace(config.run / "best.keras", model.save)
+        replace(config.run / "best.keras", model.save)
     model.set_weights(current)
-    _replace(config.run / "last.keras", model.save)
+    replace(config.run / "last.keras", model.save)
     arrays = {f"w{i}": held for i, held in enumerate(average)}
-    _replace(
+    replace(
         config.run / "average.npz",
         lambda path: np.savez(path, allow_pickle=False, **arrays),
     )
-    _replace(config.run / "state.json", lambda path: path.write_text(json.dumps(asdict(progress))))
+    replace(config.run / "state.json", lambda path: path.write_text(json.dumps(asdict(progress))))
     with (config.run / "history.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         writer.writeheader()
         writer.writerows(progress.history)
     print({name: round(value, 4) for name, value in row.items()}, flush=True)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside and rename, so that a killed run never leaves half a file."""
-    part = path.with_name(f"part-{path.name}")
-    write(part)
-    part.replace(path)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class LabelledImage:
     """One row: an image of one breast at one date.
 
     ``exam_date`` is None where unknown; ``laterality`` is "L", "R" or ""; ``split`` is "train",
-    "val" or "" (not yet split).
+    "val" or "" (not yet split). ``attributes`` holds every other column: what subgroups are made
+    of (density, age, machine), never an input of the model.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class LabelledImage:
     view: str
     label: str
     split: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(source: Path, image_root: Path | None = None) -> list[LabelledImage]:
@@ -94,6 +96,11 @@ def _image_from_row(row: dict[str, str], root: Path) -> LabelledImage:
         view=values["view"],
         label=values["label"],
         split=values["split"],
+        attributes={
+            name: (value or "").strip()
+            for name, value in row.items()
+            if name and name not in (*COLUMNS, "split")
+        },
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from training.manifest import COLUMNS
 
+_SUBGROUPS = {"machine": "machine_id", "density": "density", "age": "age", "implant": "implant"}
+
 
 def write_manifest(source: Path, target: Path) -> int:
     """Write ``target`` from ``source/metadata.csv``; returns the number of images.
@@ -17,7 +19,7 @@ def write_manifest(source: Path, target: Path) -> int:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with (source / "metadata.csv").open(newline="") as file, target.open("w", newline="") as out:
-        writer = csv.DictWriter(out, [*COLUMNS, "split"])
+        writer = csv.DictWriter(out, [*COLUMNS, "split", *_SUBGROUPS])
         writer.writeheader()
         count = 0
         for row in csv.DictReader(file):
@@ -31,6 +33,7 @@ def write_manifest(source: Path, target: Path) -> int:
                     "label": "malignant" if row["cancer"] == "1" else "no_cancer",
                     "split": row["split"],
                 }
+                | {name: row[column] for name, column in _SUBGROUPS.items()}
             )
             count += 1
     return count
