@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
+from scipy.stats import chi2
 
 from training import metrics
 
@@ -156,3 +157,113 @@ def test_interval_of_few_positives_is_still_given() -> None:
     score = np.array([0.5, 0.1, 0.2, 0.6, 0.3])
     estimate = metrics.bootstrap(metrics.auc, truth, score, list("abcde"), draws=200)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+# two models on the same cases
+
+
+def paired(cases: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Truth and two correlated scores with ties, the first a better one."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.uniform(size=cases) < 0.4).astype(np.int32)
+    shared = rng.normal(size=cases)
+    first = np.round(1.2 * truth + shared + 0.5 * rng.normal(size=cases), 1)
+    second = np.round(0.6 * truth + shared + 0.5 * rng.normal(size=cases), 1)
+    return truth, first, second
+
+
+def structural_components(
+    truth: NDArray[Any], scores: list[NDArray[Any]]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """AUCs and their covariance by comparing every pair, as DeLong 1988 writes it."""
+    by_positive, by_negative = [], []
+    for score in scores:
+        positives, negatives = score[truth == 1][:, None], score[truth == 0][None]
+        right = (positives > negatives) + 0.5 * (positives == negatives)
+        by_positive.append(right.mean(axis=1))
+        by_negative.append(right.mean(axis=0))
+    v10, v01 = np.array(by_positive), np.array(by_negative)
+    return v10.mean(axis=1), np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
+
+
+@pytest.mark.parametrize("cases", [20, 75, 300])
+def test_delong_agrees_with_comparing_every_pair(cases: int) -> None:
+    truth, first, second = paired(cases)
+    found = metrics.delong_test(truth, first, second)
+    aucs, covariance = structural_components(truth, [first, second])
+    assert (found.auc_a, found.auc_b) == pytest.approx(tuple(aucs))
+    assert found.auc_a == pytest.approx(metrics.auc(truth, first))
+    error = math.sqrt(np.array([1, -1]) @ covariance @ np.array([1, -1]))
+    assert found.difference == pytest.approx(aucs[0] - aucs[1])
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * error)
+    # Of a squared normal variable: another road to the same p-value
+    assert found.p_value == pytest.approx(chi2.sf((found.difference / error) ** 2, 1))
+
+
+def test_interval_of_delong_agrees_with_the_bootstrap() -> None:
+    truth, first, second = paired(400)
+    found = metrics.delong_test(truth, first, second)
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(1000):
+        drawn = rng.integers(400, size=400)
+        differences.append(
+            metrics.auc(truth[drawn], first[drawn]) - metrics.auc(truth[drawn], second[drawn])
+        )
+    low, high = np.percentile(differences, (2.5, 97.5))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_delong_finds_a_difference_in_one_of_twenty_where_there_is_none() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(600):
+        truth = np.repeat([0, 1], 40).astype(np.int32)
+        shared = truth + rng.normal(size=80)
+        scores = (shared + rng.normal(size=80) for _ in range(2))
+        found.append(metrics.delong_test(truth, *scores).p_value < 0.05)
+    assert np.mean(found) == pytest.approx(0.05, abs=0.025)
+
+
+def test_delong_turns_round_with_its_arguments() -> None:
+    truth, first, second = paired(100)
+    one, other = (
+        metrics.delong_test(truth, first, second),
+        metrics.delong_test(truth, second, first),
+    )
+    assert one.difference == -other.difference
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert one.p_value == pytest.approx(other.p_value)
+
+
+def test_delong_of_the_same_ranking_finds_nothing() -> None:
+    truth, first, _ = paired(100)
+    found = metrics.delong_test(truth, first, 3 * first + 1)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_delong_of_perfect_against_reversed_scores_is_certain() -> None:
+    found = metrics.delong_test(TRUTH, TRUTH.astype(float), 1.0 - TRUTH)
+    assert (found.difference, found.p_value) == (1, 0)
+
+
+def test_delong_of_a_single_positive_is_refused() -> None:
+    with pytest.raises(ValueError, match="two cases of each class, not 1 and 3"):
+        metrics.delong_test(np.array([1, 0, 0, 0], np.int32), SCORE, SCORE)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p_value"),
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (3, 1, 2 * (1 + 4) / 16), (8, 8, 1.0)],
+)
+def test_mcnemar_is_the_two_sided_sign_test_of_the_disagreements(
+    only_a: int, only_b: int, p_value: float
+) -> None:
+    truth = np.tile([0, 1], 20).astype(np.int32)
+    called_a, called_b = (truth == 1).copy(), (truth == 1).copy()
+    called_b[:only_a] ^= True
+    called_a[only_a : only_a + only_b] ^= True
+    called_a[-1] = called_b[-1] = False  # both wrong: no matter
+    found = metrics.mcnemar_test(truth, called_a, called_b)
+    assert (found.only_a_right, found.only_b_right) == (only_a, only_b)
+    assert found.p_value == pytest.approx(p_value)
