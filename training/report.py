@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from sklearn.metrics import roc_curve
 
 from training import metrics
 from training.breasts import Breasts
+from training.exam_series import ExamSeries, last_exams, shuffled, without_days
 from training.metrics import Estimate, bootstrap
 from training.models.hybrid import Hybrid
 from training.score import Scores, score_breasts, score_series
-from training.series import Series
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -32,7 +32,7 @@ def write_report(
     run: Path,
     model: Hybrid,
     val: Breasts,
-    val_series: Sequence[Series],
+    val_series: ExamSeries | None,
     history: Sequence[dict[str, float]],
     positive: int,
 ) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def write_report(
     per_image, per_breast = score_breasts(model, val, positive)
     temperature = metrics.fit_temperature(per_breast.truth, per_breast.logits, positive)
     calibrated = metrics.positive_probability(per_breast.logits, positive, temperature)
-    figures = {
+    figures: dict[str, Any] = {
         "note": "validation patients; the epoch, temperature and thresholds were chosen on them",
         "auc_per_image": _auc(per_image),
         "auc_per_breast": _auc(per_breast),
@@ -57,9 +57,10 @@ def write_report(
             "prevalence": float(per_breast.truth.mean()),
         },
         "operating_points": _operating_points(per_breast, calibrated),
-        "simulated_series": _simulated(model, val_series, positive),
         "counts": {"images": len(per_image.truth), "breasts": len(per_breast.truth)},
     }
+    if val_series is not None:
+        figures["simulated_series"] = _simulated(model, val_series, positive)
     (run / "metrics.json").write_text(json.dumps(figures, indent=1))
     _write_scores(run / "val_scores.csv", per_image, per_breast)
     _plot_roc(run / "roc.png", per_image, per_breast, figures)
@@ -111,21 +112,17 @@ def _sensitivity_specificity(
     return found
 
 
-def _simulated(model: Hybrid, series: Sequence[Series], positive: int) -> dict[str, Any]:
-    """Does the order of exams matter? Growing against stable masses, whole series, its last exam
-    alone, and its exams in random order."""
-    rng = np.random.default_rng(0)
-
-    def shuffled(item: Series) -> Series:
-        order = rng.permutation(len(item.exams))
-        return replace(item, exams=tuple(item.exams[i] for i in order))
-
+def _simulated(model: Hybrid, series: ExamSeries, positive: int) -> dict[str, Any]:
+    """Does time matter? Growing masses against all others: whole series, the last exam alone, the
+    exams in random order, and without the days between them."""
+    made = series.take(np.flatnonzero(series.courses != "unchanged"))
     variants = {
-        "whole_series": list(series),
-        "last_exam_alone": [replace(s, exams=s.exams[-1:], days=(0,)) for s in series],
-        "exams_shuffled": [shuffled(s) for s in series],
+        "whole_series": made,
+        "last_exam_alone": last_exams(made, 1),
+        "exams_shuffled": shuffled(made, np.random.default_rng(0)),
+        "without_days": without_days(made),
     }
-    return {"series": len(series)} | {
+    return {"series": len(made)} | {
         f"auc_{name}": _auc(score_series(model, chosen, positive))
         for name, chosen in variants.items()
     }
@@ -186,7 +183,7 @@ def _plot_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     epochs = [row["epoch"] for row in history]
     left.plot(epochs, [row["loss"] for row in history])
     left.set(xlabel="epoch", ylabel="training loss")
-    for key in ("val_auc_breast", "val_auc_image", "val_auc_simulated"):
+    for key in ("val_auc_breast", "val_auc_image"):
         right.plot(epochs, [row[key] for row in history], label=key.removeprefix("val_auc_"))
     right.set(xlabel="epoch", ylabel="validation AUC", ylim=(0.4, 1))
     right.legend(loc="lower right")
