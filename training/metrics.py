@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from scipy.stats import binomtest, norm, rankdata
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 Figure = Callable[[NDArray[np.int32], NDArray[np.float64]], float]
+Figures = Callable[[NDArray[np.int32], NDArray[np.float64]], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,90 @@ class Estimate:
 def auc(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
     """Area under the ROC curve; ``truth`` 0 or 1 [n], ``score`` [n], higher is more suspicious."""
     return float(roc_auc_score(truth, score))
+
+
+def pr_auc(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
+    """Area under the precision-recall curve as average precision; chance is the prevalence."""
+    return float(average_precision_score(truth, score))
+
+
+def sensitivity_at_specificity(
+    truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
+) -> float:
+    """The largest sensitivity of any threshold whose specificity is at least ``wanted``."""
+    false_positive, true_positive, _ = roc_curve(truth, score, drop_intermediate=False)
+    return float(true_positive[false_positive <= 1 - wanted + 1e-12].max())
+
+
+def specificity_at_sensitivity(
+    truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
+) -> float:
+    """The largest specificity of any threshold whose sensitivity is at least ``wanted``."""
+    false_positive, true_positive, _ = roc_curve(truth, score, drop_intermediate=False)
+    return float(1 - false_positive[true_positive >= wanted - 1e-12].min())
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of calls against the truth, and what follows from them.
+
+    A figure whose denominator is zero (the precision where nothing is called positive) is NaN.
+    """
+
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+
+    @property
+    def accuracy(self) -> float:
+        right = self.true_positive + self.true_negative
+        return _ratio(right, right + self.false_positive + self.false_negative)
+
+    @property
+    def sensitivity(self) -> float:
+        return _ratio(self.true_positive, self.true_positive + self.false_negative)
+
+    @property
+    def specificity(self) -> float:
+        return _ratio(self.true_negative, self.true_negative + self.false_positive)
+
+    @property
+    def precision(self) -> float:
+        return _ratio(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def f1(self) -> float:
+        wrong = self.false_positive + self.false_negative
+        return _ratio(2 * self.true_positive, 2 * self.true_positive + wrong)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def confusion(truth: NDArray[np.int32], score: NDArray[np.float64], threshold: float) -> Confusion:
+    """Counts when ``score >= threshold`` is called positive."""
+    called, positive = score >= threshold, truth == 1
+    return Confusion(
+        true_positive=int((called & positive).sum()),
+        false_positive=int((called & ~positive).sum()),
+        false_negative=int((~called & positive).sum()),
+        true_negative=int((~called & ~positive).sum()),
+    )
+
+
+def net_benefit(
+    truth: NDArray[np.int32], probability: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """True positives a case, less false positives weighted by the odds of the threshold, at which
+    a reader holds a missed cancer and needless recalls to be of equal weight. ``thresholds`` [t]
+    in (0, 1); returns [t]. Vickers & Elkin, Med Decis Making 2006;26:565-74. Of a model that
+    calls every case: ``net_benefit(truth, np.ones(n), thresholds)``; none: 0."""
+    called = probability[:, None] >= thresholds  # [n, t]
+    true_positive = (called & (truth == 1)[:, None]).mean(axis=0)
+    false_positive = (called & (truth == 0)[:, None]).mean(axis=0)
+    return np.asarray(true_positive - false_positive * thresholds / (1 - thresholds))
 
 
 def brier(truth: NDArray[np.int32], probability: NDArray[np.float64]) -> float:
@@ -60,16 +146,43 @@ def bootstrap(
     All rows of a drawn patient come along, since a patient's images are not independent. Draws
     without both classes are left out.
     """
+    return bootstrap_all(
+        lambda *drawn: {"": figure(*drawn)}, truth, score, patients, draws=draws, seed=seed
+    )[""]
+
+
+def bootstrap_all(
+    figures: Figures,
+    truth: NDArray[np.int32],
+    score: NDArray[np.float64],
+    patients: Sequence[str],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Several figures at once, each with its interval as by ``bootstrap``.
+
+    Draws in which a figure is NaN do not count for it; its interval is NaN if there is no other.
+    """
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     rows = [np.flatnonzero(patient == p) for p in range(patient.max() + 1)]
     rng = np.random.default_rng(seed)
-    values = []
+    found = figures(truth, score)
+    values: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(draws):
         drawn = np.concatenate([rows[p] for p in rng.integers(len(rows), size=len(rows))])
         if 0 < truth[drawn].sum() < len(drawn):
-            values.append(figure(truth[drawn], score[drawn]))
+            for name, value in figures(truth[drawn], score[drawn]).items():
+                if not math.isnan(value):
+                    values[name].append(value)
+    return {name: Estimate(value, *_interval(values[name])) for name, value in found.items()}
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    if not values:
+        return math.nan, math.nan
     low, high = np.percentile(values, (2.5, 97.5))
-    return Estimate(figure(truth, score), float(low), float(high))
+    return float(low), float(high)
 
 
 def positive_probability(
@@ -96,8 +209,8 @@ def sensitivity_specificity(
     truth: NDArray[np.int32], score: NDArray[np.float64], threshold: float
 ) -> tuple[float, float]:
     """Sensitivity and specificity when ``score >= threshold`` is called positive."""
-    called = score >= threshold
-    return float(called[truth == 1].mean()), float((~called)[truth == 0].mean())
+    counts = confusion(truth, score, threshold)
+    return counts.sensitivity, counts.specificity
 
 
 def threshold_for_sensitivity(

@@ -115,11 +115,62 @@ def test_temperature_of_perfect_scores_is_finite() -> None:
     assert 0 < metrics.fit_temperature(TRUTH, two_classes(100.0 * TRUTH - 50.0), 1) < math.inf
 
 
+def test_pr_auc_is_the_mean_precision_at_each_positive() -> None:
+    assert metrics.pr_auc(TRUTH, SCORE) == pytest.approx((1 / 1 + 2 / 3) / 2)
+
+
+def test_confusion_counts_every_case_once() -> None:
+    found = metrics.confusion(TRUTH, SCORE, 0.4)
+    assert (found.true_positive, found.false_positive) == (1, 1)
+    assert (found.false_negative, found.true_negative) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", 90 / 110), ("sensitivity", 20 / 30), ("specificity", 70 / 80),
+        ("precision", 20 / 30), ("f1", 2 / 3),
+    ],
+)  # fmt: skip
+def test_figures_of_a_confusion_are_those_of_the_textbook(name: str, expected: float) -> None:
+    counts = metrics.Confusion(
+        true_positive=20, false_positive=10, false_negative=10, true_negative=70
+    )
+    assert getattr(counts, name) == pytest.approx(expected)
+
+
+def test_precision_without_any_call_is_not_a_number() -> None:
+    counts = metrics.confusion(TRUTH, SCORE, 0.9)
+    assert math.isnan(counts.precision)
+    assert (counts.f1, counts.accuracy) == (0, 0.5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sensitivity_at_a_specificity_is_the_best_of_all_thresholds(seed: int) -> None:
+    truth, score, _ = sample(80, seed)
+    score = np.round(score, 1)
+    rates = [_rates(truth, score, t) for t in (*np.unique(score), np.inf)]
+    best = max(sensitivity for sensitivity, specificity in rates if specificity >= 0.9)
+    assert metrics.sensitivity_at_specificity(truth, score, 0.9) == pytest.approx(best)
+    best = max(specificity for sensitivity, specificity in rates if sensitivity >= 0.9)
+    assert metrics.specificity_at_sensitivity(truth, score, 0.9) == pytest.approx(best)
+
+
+def test_net_benefit_weighs_false_positives_by_the_odds_of_the_threshold() -> None:
+    found = metrics.net_benefit(TRUTH, SCORE, np.array([0.2, 0.5]))
+    assert found == pytest.approx([2 / 4 - 1 / 4 * 0.25, 1 / 4])
+
+
+def test_net_benefit_of_calling_every_case_is_zero_at_the_prevalence() -> None:
+    truth = np.array([1, 0, 0, 0, 0], np.int32)
+    assert metrics.net_benefit(truth, np.ones(5), np.array([0.2])) == pytest.approx(0)
+
+
 # the bootstrap
 
 
-def sample(patients: int) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    rng = np.random.default_rng(0)
+def sample(patients: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+    rng = np.random.default_rng(seed)
     truth = rng.integers(0, 2, patients).astype(np.int32)
     return truth, rng.normal(truth, 1.0), [f"p{i}" for i in range(patients)]
 
@@ -157,6 +208,29 @@ def test_interval_of_few_positives_is_still_given() -> None:
     score = np.array([0.5, 0.1, 0.2, 0.6, 0.3])
     estimate = metrics.bootstrap(metrics.auc, truth, score, list("abcde"), draws=200)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def test_figures_drawn_together_have_the_intervals_they_have_alone() -> None:
+    truth, score, patients = sample(50)
+    score = expit(score)
+    together = metrics.bootstrap_all(
+        lambda *drawn: {"auc": metrics.auc(*drawn), "brier": metrics.brier(*drawn)},
+        truth, score, patients, draws=100,
+    )  # fmt: skip
+    for name in ("auc", "brier"):
+        alone = metrics.bootstrap(getattr(metrics, name), truth, score, patients, draws=100)
+        assert together[name] == alone
+
+
+def test_draw_in_which_a_figure_is_undefined_does_not_spoil_its_interval() -> None:
+    truth, score, patients = sample(12)
+    threshold = float(np.sort(score)[-2])  # two calls: many draws have none
+
+    def precision(truth: NDArray[Any], score: NDArray[Any]) -> float:
+        return metrics.confusion(truth, score, threshold).precision
+
+    found = metrics.bootstrap(precision, truth, score, patients, draws=200)
+    assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 # two models on the same cases
