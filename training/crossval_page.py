@@ -12,18 +12,11 @@ from sklearn.metrics import roc_curve
 
 from training import page
 from training.metrics import Estimate
-from training.out_of_fold import OutOfFold
+from training.out_of_fold import FIGURES, OutOfFold
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-_FIGURE_NAMES = {
-    "auc": "AUC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-}
 NOTE = (
     "Figures are per breast: its views are read together. Every patient is scored by models that "
     "were trained on other patients; the epoch was chosen on a part of the training patients, and "
@@ -50,23 +43,19 @@ def write_page(run: Path, found: dict[str, Any], scores: Mapping[str, OutOfFold]
     architectures, counts = found["architectures"], found["counts"]
     count = len(next(iter(architectures.values()))["thresholds"])
     summary = page.Table(
-        ("mean (sd) over folds", *_FIGURE_NAMES.values()),
+        ("mean (sd) over folds", *FIGURES.values()),
         [
-            (name, *(_mean_sd(of_one["folds"][figure]) for figure in _FIGURE_NAMES))
+            (name, *(_mean_sd(of_one["folds"][figure]) for figure in FIGURES))
             for name, of_one in architectures.items()
         ],
     )
     folds = page.Table(
-        ("architecture", "fold", *_FIGURE_NAMES.values(), "threshold"),
+        ("fold [95 % interval]", "", *FIGURES.values(), "threshold"),
         [
             (
                 name,
                 str(fold + 1),
-                _with_interval(of_one, fold),
-                *(
-                    f"{of_one['folds'][figure]['per_fold'][fold]:.3f}"
-                    for figure in list(_FIGURE_NAMES)[1:]
-                ),
+                *(str(Estimate(**of_one["folds"][figure]["per_fold"][fold])) for figure in FIGURES),
                 f"{of_one['thresholds'][fold]:.3f}",
             )
             for name, of_one in architectures.items()
@@ -74,9 +63,9 @@ def write_page(run: Path, found: dict[str, Any], scores: Mapping[str, OutOfFold]
         ],
     )
     pooled = page.Table(
-        ("pooled [95 % interval]", *_FIGURE_NAMES.values()),
+        ("pooled [95 % interval]", *FIGURES.values()),
         [
-            (name, *(str(Estimate(**of_one["pooled"][figure])) for figure in _FIGURE_NAMES))
+            (name, *(str(Estimate(**of_one["pooled"][figure])) for figure in FIGURES))
             for name, of_one in architectures.items()
         ],
     )
@@ -98,7 +87,12 @@ def write_page(run: Path, found: dict[str, Any], scores: Mapping[str, OutOfFold]
 def _plot_folds(path: Path, architectures: dict[str, Any]) -> None:
     """AUC of every fold, one line a fold, with the mean and standard deviation beside it."""
     figure, axes = plt.subplots(figsize=(1.5 + 1.7 * len(architectures), 4.5), layout="constrained")
-    by_fold = np.array([found["folds"]["auc"]["per_fold"] for found in architectures.values()])
+    by_fold = np.array(
+        [
+            [estimate["value"] for estimate in found["folds"]["auc"]["per_fold"]]
+            for found in architectures.values()
+        ]
+    )  # [architectures, folds]
     places = np.arange(len(architectures))
     for number, values in enumerate(by_fold.T, start=1):
         axes.plot(places, values, "o-", linewidth=0.8, markersize=4, label=f"fold {number}")
@@ -174,11 +168,3 @@ def _tests(comparisons: list[dict[str, Any]]) -> page.Table:
 
 def _mean_sd(values: dict[str, Any]) -> str:
     return f"{values['mean']:.3f} ({values['sd']:.3f})"
-
-
-def _with_interval(of_one: dict[str, Any], fold: int) -> str:
-    value, (low, high) = (
-        of_one["folds"]["auc"]["per_fold"][fold],
-        of_one["auc_intervals_of_folds"][fold],
-    )
-    return str(Estimate(value, low, high))

@@ -8,18 +8,26 @@ probabilities were brought to one scale by each model's own temperature.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from training import metrics
+from training.metrics import Estimate
 from training.run_folder import replace
 
+# figure -> what a reader calls it
+FIGURES = {
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "pr_auc": "PR AUC",
+    "brier": "Brier score",
+}
 _COLUMNS = ("name", "patient_id", "truth", "probability")
 
 
@@ -97,33 +105,44 @@ def called(scores: OutOfFold) -> NDArray[np.bool_]:
 
 
 def figures(scores: OutOfFold) -> dict[str, Any]:
-    """Figures of merit of one architecture: per fold, their mean and standard deviation, and
-    pooled with 95 % intervals by patient."""
+    """Figures of merit of one architecture: of every fold, their mean and standard deviation, and
+    pooled; with 95 % intervals by patient."""
     at, calls = thresholds(scores), called(scores)
-    per_fold: dict[str, list[float]] = {name: [] for name in _FIGURES}
-    intervals = []
+    of_folds = []
     for number in scores.numbers:
-        part, part_calls = scores.of_fold(number), calls[scores.fold == number]
-        for name, figure in _FIGURES.items():
-            per_fold[name].append(figure(part.truth, _columns(part, part_calls)))
-        auc = metrics.bootstrap(metrics.auc, part.truth, part.probability, part.patients)
-        intervals.append([auc.low, auc.high])
-    pooled = _columns(scores, calls)
+        part = scores.of_fold(number)
+        of_folds.append(_estimates(part, calls[scores.fold == number]))
     return {
         "thresholds": [at[number] for number in scores.numbers],
-        "auc_intervals_of_folds": intervals,
-        "folds": {
-            name: {
-                "mean": float(np.mean(values)),
-                "sd": float(np.std(values, ddof=1)),
-                "per_fold": values,
-            }
-            for name, values in per_fold.items()
-        },
-        "pooled": {
-            name: asdict(metrics.bootstrap(figure, scores.truth, pooled, scores.patients))
-            for name, figure in _FIGURES.items()
-        },
+        "folds": {name: _spread([found[name] for found in of_folds]) for name in FIGURES},
+        "pooled": {name: asdict(found) for name, found in _estimates(scores, calls).items()},
+    }
+
+
+def _estimates(scores: OutOfFold, calls: NDArray[np.bool_]) -> dict[str, Estimate]:
+    # Side by side [n, 2], so that calls at the thresholds of several folds are drawn together
+    columns = np.stack([scores.probability, calls.astype(np.float64)], axis=1)
+    return metrics.bootstrap_all(_figures, scores.truth, columns, scores.patients)
+
+
+def _figures(truth: NDArray[np.int32], columns: NDArray[np.float64]) -> dict[str, float]:
+    probability, calls = columns[:, 0], columns[:, 1]
+    sensitivity, specificity = metrics.sensitivity_specificity(truth, calls, 0.5)
+    return {
+        "auc": metrics.auc(truth, probability),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "pr_auc": metrics.pr_auc(truth, probability),
+        "brier": metrics.brier(truth, probability),
+    }
+
+
+def _spread(found: Sequence[Estimate]) -> dict[str, Any]:
+    values = [estimate.value for estimate in found]
+    return {
+        "mean": float(np.mean(values)),
+        "sd": float(np.std(values, ddof=1)),
+        "per_fold": [asdict(estimate) for estimate in found],
     }
 
 
@@ -146,28 +165,3 @@ def compare(a: OutOfFold, b: OutOfFold) -> dict[str, Any]:
         ),
         "mcnemar": asdict(metrics.mcnemar_test(a.truth, called(a), called(b))),
     }
-
-
-def _columns(scores: OutOfFold, calls: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Probability and call side by side, float64 [n, 2]: the calls of folds with different
-    thresholds can be drawn together."""
-    return np.stack([scores.probability, calls.astype(np.float64)], axis=1)
-
-
-def _of_probability(figure: metrics.Figure) -> metrics.Figure:
-    return lambda truth, columns: float(figure(truth, columns[:, 0]))
-
-
-def _of_calls(position: int) -> metrics.Figure:
-    return lambda truth, columns: metrics.sensitivity_specificity(truth, columns[:, 1], 0.5)[
-        position
-    ]
-
-
-_FIGURES: dict[str, metrics.Figure] = {
-    "auc": _of_probability(metrics.auc),
-    "sensitivity": _of_calls(0),
-    "specificity": _of_calls(1),
-    "average_precision": _of_probability(average_precision_score),
-    "brier": _of_probability(metrics.brier),
-}
