@@ -33,12 +33,12 @@ class FitTable(FitConfig):
 
 
 def complete(table: FitTable, run: Path, backend: Backend | None, changes: Changes) -> FitConfig:
-    """The config of one fit in the folder ``run``: ``table`` with ``changes``.
+    """The config of one fit in the folder ``run``: what ``table`` states, with ``changes``.
 
     Raises ``ValidationError`` for a change that no fit takes."""
-    values = table.model_dump()
+    values = table.model_dump(exclude_unset=True)
     for name, changed in changes.items():
-        values[name] |= changed
+        values[name] = values.get(name, {}) | changed
     return FitConfig.model_validate(values | {"run": run, "backend": backend})
 
 

@@ -213,8 +213,8 @@ def _importance(study: optuna.Study, seed: int) -> dict[str, float]:
 
 
 def as_toml(config: FitConfig) -> str:
-    """A fit config as a TOML file that ``fit`` reads."""
-    values = config.model_dump(mode="json", exclude_none=True)
+    """A fit config as a TOML file that ``fit`` reads: what was stated, without the defaults."""
+    values = config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     # JSON's strings, numbers and lists are TOML's too
     lines = [
