@@ -17,8 +17,8 @@ BACKGROUND_GREY = 10
 VISIBLE_DIAMETER_MM = 3.0  # a smaller mass is not drawn
 # Grey level added at the centre of a 10 mm mass, as a part of the spread between fat and gland in
 # that image (5th to 95th percentile, kept within the limits below): windowing stretches both alike.
-CONTRAST_AT_10_MM = (0.35, 0.65)
-TISSUE_SPREAD_GREY = (40.0, 110.0)
+CONTRAST_AT_10_MM = (0.5, 0.9)
+TISSUE_SPREAD_GREY = (60.0, 110.0)
 # A projection sums along the thickness, but compression flattens a large mass more.
 CONTRAST_EXPONENT = 0.7
 

@@ -62,6 +62,7 @@ INTERVAL_DAYS = (90, 1500)  # below: work-up of one finding; above: lapsed atten
 PROGRAMMES = {0.5: 0.3, 1.0: 0.25, 2.0: 0.2, 3.0: 0.25}
 PROGRAMME_CHANGE_PROBABILITY = 0.1  # once within a series
 MISSING_EXAM_PROBABILITY = 0.15
+LONGEST_GAP_DAYS = 2600  # three-yearly with one exam missing; beyond, nobody compares
 
 FINAL_DIAMETER_MM = (7.0, 22.0)  # log-uniform
 LARGEST_DIAMETER_MM = 30.0
@@ -229,6 +230,7 @@ def _draw_days(
     drawn = rng.choice(intervals, size=(gaps, 2))
     missing = rng.random(gaps) < MISSING_EXAM_PROBABILITY
     steps = np.rint(programme * (drawn[:, 0] + np.where(missing, drawn[:, 1], 0)))
+    steps = np.minimum(steps, LONGEST_GAP_DAYS)
     return (0, *(int(day) for day in np.cumsum(steps)))
 
 
