@@ -313,6 +313,14 @@ def test_lesion_adds_nothing_to_the_background(breast: NDArray[np.uint8]) -> Non
     assert (at_skin[breast == 0] == 0).all()
 
 
+def test_lesion_covers_dark_fat(breast: NDArray[np.uint8]) -> None:
+    fatty = breast.copy()
+    fatty[250:254, 148:153] = 0
+    lesion = draw_lesion(breast, 18.0, np.random.default_rng(0))
+    covered = insert_lesion(fatty, replace(lesion, row=252, column=150), 18.0)
+    assert covered[250:254, 148:153].min() > 10
+
+
 def test_acquisition_returns_the_matrix_it_applied() -> None:
     for seed in SEEDS:
         image = np.zeros((HEIGHT, WIDTH), np.uint8)
