@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import chi2
+from sklearn.metrics import roc_auc_score
 
 from training import metrics
 
@@ -22,6 +23,16 @@ def test_auc_counts_the_pairs_in_the_right_order() -> None:
     assert metrics.auc(TRUTH, SCORE) == 0.75
     assert metrics.auc(TRUTH, np.array([0.1, 0.4, 0.4, 0.8])) == 0.875
     assert metrics.auc(TRUTH, -SCORE) == 0.25
+
+
+def test_auc_is_that_of_scikit_learn() -> None:
+    truth, score, _ = sample(300)
+    score = np.round(score, 1)  # with ties
+    assert metrics.auc(truth, score) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+
+
+def test_auc_of_a_single_class_is_not_a_number() -> None:
+    assert math.isnan(metrics.auc(np.ones(3, np.int32), np.arange(3.0)))
 
 
 def test_brier_is_the_mean_squared_error() -> None:
