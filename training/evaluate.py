@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
-from app.bundle import Bundle, BundleError
+from app.bundle import Bundle
 from app.inference.sessions import Device
 from training import manifest as manifest_module
 from training import plots
@@ -30,23 +29,21 @@ from training.figures import (
     from_json,
     write_scores,
 )
-from training.manifest import LabelledImage, ManifestError
+from training.manifest import ManifestError
 from training.plots import Block, Curve, Rates, Row
 from training.readings import (
-    BreastSeries,
+    Asked,
     Reading,
+    Split,
     breast_cases,
-    breast_series,
+    check,
     exam_cases,
     image_cases,
-    open_bundle,
     read_all,
     start_sessions,
 )
 from training.run_folder import RunError, open_run, write_metrics
 from training.subgroups import figures_by_group, groups_of, known_columns, value_of
-
-Split = Literal["train", "val", "all"]
 
 
 class EvaluateConfig(Section):
@@ -63,15 +60,6 @@ class EvaluateConfig(Section):
     device: Device = "cpu"
     history: Path | None = None
     seed: int = OptimiserConfig().seed
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A bundle and the images it is to read, checked."""
-
-    bundle: Bundle
-    images: tuple[LabelledImage, ...]
-    breasts: tuple[BreastSeries, ...]
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -92,11 +80,15 @@ def evaluate(config: EvaluateConfig) -> Path:
     readings, left_out = read_all(run, asked.bundle, sessions, asked.breasts, data)
 
     contract = asked.bundle.manifest
-    units = {
+    of_unit = {
         "image": image_cases(readings, contract),
         "breast": breast_cases(readings, contract),
         "exam": exam_cases(readings, contract),
     }
+    # With one positive breast in every patient, for instance, there is no exam without cancer
+    units = {unit: cases for unit, cases in of_unit.items() if 0 < cases.truth.sum() < len(cases)}
+    if "breast" not in units:
+        raise ManifestError("of the images that can be used, all breasts are of one class")
     write_scores(run / "scores.csv", units)
     point = contract.operating_point(None)
     assert point is not None  # the manifest names its default
@@ -114,6 +106,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             "fingerprint_sha256": data,
             "terms": config.data.terms,
             "left_out": left_out,
+            "units_of_one_class": sorted(of_unit.keys() - units.keys()),
             "series_of_several_exams": sum(len(r.series.exams) > 1 for r in readings),
         },
         "default_operating_point": point.name,
@@ -132,33 +125,6 @@ def evaluate(config: EvaluateConfig) -> Path:
     pictures = _draw(run, units, found, asked.bundle, history)
     write_evaluation_page(run, found, pictures)
     return run
-
-
-def check(
-    bundle: Path, data: DataConfig, split: Split, seed: int, faults: list[str]
-) -> Asked | None:
-    """Open a bundle and read what it is asked to read; adds to ``faults`` all that is wrong."""
-    opened: Bundle | None = None
-    images: list[LabelledImage] = []
-    breasts: list[BreastSeries] = []
-    try:
-        opened = open_bundle(bundle)
-    except BundleError as error:
-        faults.append(str(error))
-    try:
-        images = manifest_module.read(data.manifest, data.image_root)
-        if split != "all":
-            images = manifest_module.with_splits(images, data.val_fraction, seed)
-            images = [image for image in images if image.split == split]
-        manifest_module.classes_of(images, data.positive_class)
-        breasts = breast_series(images, data.positive_class)
-        if len({breast.positive[-1] for breast in breasts}) < 2:
-            faults.append(f"{data.manifest}: breasts of both classes are needed in {split}")
-    except ManifestError as error:
-        faults.append(str(error))
-    except OSError as error:
-        faults.append(f"{data.manifest} cannot be read: {error.strerror}")
-    return Asked(opened, tuple(images), tuple(breasts)) if opened and not faults else None
 
 
 def _faults_of_subgroups(config: EvaluateConfig, asked: Asked) -> list[str]:

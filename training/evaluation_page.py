@@ -41,6 +41,10 @@ def write_evaluation_page(
                 f"read as a series of several: {data['series_of_several_exams']}.",
                 "Image: each alone. Breast: its views together, after its last exam, with its "
                 "priors. Exam: all images of a patient at one date, the more suspicious breast.",
+                *(
+                    f"Every {unit} is of one class: there are no figures per {unit}."
+                    for unit in data["units_of_one_class"]
+                ),
             ),
             _counts(found["units"]),
         ),

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -30,50 +30,16 @@ from app.inference.exams import Exam, slots_and_days
 from app.inference.probability import calibrated
 from app.inference.sessions import Device, DeviceError, Features, GraphError, Sessions
 from app.problems import Refusal
+from training import manifest as manifest_module
+from training.config import DataConfig
+from training.exams import BreastSeries, breast_series
 from training.figures import Cases
 from training.manifest import LabelledImage, ManifestError
 from training.run_folder import RunError, replace
 
 READINGS = "readings.jsonl"
+Split = Literal["train", "val", "all"]
 _MAX_PIXELS = 100_000_000
-
-
-@dataclass(frozen=True)
-class BreastSeries:
-    """The exams of one breast in time order, each with its views, and whether each exam is of the
-    positive class."""
-
-    exams: tuple[tuple[LabelledImage, ...], ...]
-    positive: tuple[bool, ...]
-
-    @property
-    def name(self) -> str:
-        first = self.exams[0][0]
-        if first.laterality or first.exam_date is None:
-            return f"{first.patient_id}-{first.laterality}"
-        return f"{first.patient_id}-{first.exam_date}"
-
-    @property
-    def patient_id(self) -> str:
-        return self.exams[0][0].patient_id
-
-    @property
-    def images(self) -> tuple[LabelledImage, ...]:
-        return tuple(image for exam in self.exams for image in exam)
-
-    @property
-    def dates(self) -> tuple[date | None, ...]:
-        return tuple(exam[0].exam_date for exam in self.exams)
-
-    def without(self, left_out: Iterable[str]) -> BreastSeries | None:
-        """Without some images, by path; None if nothing is left."""
-        gone = set(left_out)
-        kept = [
-            (exam, positive)
-            for whole, positive in zip(self.exams, self.positive, strict=True)
-            if (exam := tuple(image for image in whole if str(image.path) not in gone))
-        ]
-        return BreastSeries(*zip(*kept, strict=True)) if kept else None
 
 
 @dataclass(frozen=True)
@@ -86,42 +52,43 @@ class Reading:
     step_logits: NDArray[np.float32]
 
 
-def breast_series(images: Sequence[LabelledImage], positive: str) -> list[BreastSeries]:
-    """Group images by patient and side into exams in time order; ``positive`` is a label.
+@dataclass(frozen=True)
+class Asked:
+    """A bundle and the images it is to read, checked."""
 
-    Where the side is not known, exams stand alone and images of both classes are two breasts.
-    Raises ``ManifestError`` with every breast that has both classes at one exam, or exams with
-    and without a date.
-    """
-    breasts: dict[tuple[str, ...], dict[date | None, list[LabelledImage]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    for image in images:
-        alone = () if image.laterality else (str(image.exam_date), str(image.label == positive))
-        breasts[image.patient_id, image.laterality, *alone][image.exam_date].append(image)
-    findings = []
-    made = []
-    for (patient, side, *_), exams in breasts.items():
-        breast = f"patient {patient}, side {side or 'unknown'}"
-        if None in exams and len(exams) > 1:
-            findings.append(f"{breast}: some exams have a date and some have none")
-            continue
-        ordered = sorted(exams.items(), key=lambda item: item[0] or date.min)
-        for day, views in ordered:
-            if len({image.label == positive for image in views}) > 1:
-                findings.append(f"{breast}, date {day or 'unknown'}: {positive} and not {positive}")
-        made.append(
-            BreastSeries(
-                tuple(tuple(views) for _, views in ordered),
-                tuple(views[0].label == positive for _, views in ordered),
-            )
-        )
-    if findings:
-        raise ManifestError("\n".join([f"{len(findings)} finding(s) in the manifest", *findings]))
-    return made
+    bundle: Bundle
+    images: tuple[LabelledImage, ...]
+    breasts: tuple[BreastSeries, ...]
 
 
-def open_bundle(folder: Path) -> Bundle:
+def check(
+    bundle: Path, data: DataConfig, split: Split, seed: int, faults: list[str]
+) -> Asked | None:
+    """Open a bundle and read what it is asked to read; adds to ``faults`` all that is wrong."""
+    opened: Bundle | None = None
+    images: list[LabelledImage] = []
+    breasts: list[BreastSeries] = []
+    try:
+        opened = _open_bundle(bundle)
+    except BundleError as error:
+        faults.append(str(error))
+    try:
+        images = manifest_module.read(data.manifest, data.image_root)
+        if split != "all":
+            images = manifest_module.with_splits(images, data.val_fraction, seed)
+            images = [image for image in images if image.split == split]
+        manifest_module.classes_of(images, data.positive_class)
+        breasts = breast_series(images, data.positive_class)
+        if len({breast.positive[-1] for breast in breasts}) < 2:
+            faults.append(f"{data.manifest}: breasts of both classes are needed in {split}")
+    except ManifestError as error:
+        faults.append(str(error))
+    except OSError as error:
+        faults.append(f"{data.manifest} cannot be read: {error.strerror}")
+    return Asked(opened, tuple(images), tuple(breasts)) if opened and not faults else None
+
+
+def _open_bundle(folder: Path) -> Bundle:
     """Load a bundle that this code can run. Raises ``BundleError``."""
     bundle = load_bundle(folder)
     wanted = bundle.manifest.preprocessing.version
