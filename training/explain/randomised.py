@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from app.bundle import Bundle
 from app.inference.sessions import Sessions
-from training.heatmaps import cells_of_breast, encode, read_alone
+from training.explain.heatmaps import cells_of_breast, encode, read_alone
 from training.run_folder import RunError
 
 # Where a float constant of more than one value is a weight; elsewhere it is the graph's own (the

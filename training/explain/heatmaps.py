@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from app.bundle import Manifest
 from app.imaging.preprocess import to_tensor
 from app.inference.probability import calibrated
 from app.inference.sessions import Features, Sessions
 
+_AT_ONCE = 32
 _BACKGROUND_GREY = 10  # of a preprocessed breast; air is 0, but for compression and noise
 
 
@@ -36,6 +38,21 @@ def encode(sessions: Sessions, images: NDArray[np.uint8]) -> Features:
     return Features(
         np.concatenate([part.maps for part in parts]),
         np.concatenate([part.pooled for part in parts]),
+    )
+
+
+def read_many(sessions: Sessions, images: NDArray[np.uint8], manifest: Manifest) -> Answers:
+    """Encode and read any number of images, each alone, with a progress bar; their feature maps
+    are not kept."""
+    parts = []
+    with tqdm(total=len(images), desc="read", unit="image") as bar:
+        for start in range(0, len(images), _AT_ONCE):
+            features = encode(sessions, images[start : start + _AT_ONCE])
+            parts.append(read_alone(sessions, features, manifest))
+            bar.update(len(features.pooled))
+    return Answers(
+        np.concatenate([part.probability for part in parts]),
+        np.concatenate([part.heatmaps for part in parts]),
     )
 
 

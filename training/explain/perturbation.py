@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from app.bundle import Bundle
 from app.inference.sessions import Sessions
-from training.heatmaps import breast_of, encode, enlarged, on_grid, read_alone
+from training.explain.heatmaps import breast_of, encode, enlarged, on_grid, read_alone
 
 CURVES = ("deletion", "insertion")
 
@@ -39,7 +39,7 @@ class Curve:
     draw: int  # of the random order
     curve: str  # "deletion" or "insertion"
     area: float
-    probabilities: tuple[float, ...]
+    probabilities: Sequence[float]
 
 
 def most_suspicious(
@@ -87,9 +87,7 @@ def curves(
                 )
                 along = answers.probability
                 area = float(np.trapezoid(along, dx=1 / steps))
-                found.append(
-                    Curve(names[i], patients[i], name, draw, curve, area, tuple(along.tolist()))
-                )
+                found.append(Curve(names[i], patients[i], name, draw, curve, area, along.tolist()))
     return found
 
 

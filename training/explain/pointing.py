@@ -31,9 +31,9 @@ from app.imaging.preprocess import InputGeometry, crop_breast
 from app.inference.sessions import Sessions
 from app.problems import Refusal
 from training.breasts import Breasts
-from training.heatmaps import Answers, breast_of, encode, on_grid, peak, read_series
+from training.explain.heatmaps import Answers, breast_of, encode, on_grid, peak, read_series
+from training.explain.perturbation import nearness_to_centre
 from training.manifest import LabelledImage
-from training.perturbation import nearness_to_centre
 from training.simulate import (
     BREAST_HEIGHT_MM,
     FINAL_DIAMETER_MM,
@@ -44,6 +44,7 @@ from training.simulate import (
 )
 
 SINGLE, GROWING, ULTRASOUND = "single mass", "growing mass", "ultrasound"
+SIMULATED = (SINGLE, GROWING)
 _MAX_PIXELS = 100_000_000
 
 
@@ -90,7 +91,7 @@ class Mass:
 
 def masses(
     breasts: Breasts,
-    positive: int,
+    positive_class: str,
     grid: tuple[int, int],
     *,
     count: int,
@@ -98,10 +99,10 @@ def masses(
     intervals: NDArray[np.int64],
     seed: int,
 ) -> Iterator[Mass]:
-    """A single and a growing mass in each of ``count`` random breasts that are not ``positive``,
+    """A single and a growing mass in each of ``count`` random breasts not of ``positive_class``,
     the same ones for one seed; fewer where no breast is found in what was made."""
     rng = np.random.default_rng(seed)
-    free = np.flatnonzero(breasts.labels != positive)
+    free = [i for i, row in enumerate(breasts.rows) if row.label != positive_class]
     for index in rng.permutation(free)[:count]:
         image, row = breasts.pixels[index], breasts.rows[index]
         exams = int(rng.integers(2, max_exams + 1))
@@ -114,7 +115,8 @@ def masses(
 
 
 def point_at_masses(bundle: Bundle, made: Iterable[Mass], count: int) -> list[Case]:
-    """Read each mass and its twin, and see where the maps point; ``count`` is for the progress."""
+    """Read each mass and its twin, and see where the maps point; ``count``
+    is how many to expect."""
     sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
     found: list[Case] = []
     for mass in tqdm(made, "point at masses", count, unit="mass"):
