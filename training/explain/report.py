@@ -207,8 +207,7 @@ def _similarity_section(
             "columns give all cells, and the size of the correlation whatever its sign. A single "
             "random network can be alike or opposite by chance, hence the wide intervals of few "
             "draws. Level maps have no correlation and are left out. That similarity falls is "
-            "needed, not enough: a map can depend on the weights and still explain little (Binder "
-            "et al. 2023, arXiv:2211.12486).",
+            "needed, not enough: noise would pass as well (Binder et al. 2023, arXiv:2211.12486).",
         ],
         Table(
             ["randomised", "stage", "Spearman, breast", "SSIM", "Spearman, all cells",
