@@ -17,8 +17,8 @@ BACKGROUND_GREY = 10
 VISIBLE_DIAMETER_MM = 3.0  # a smaller mass is not drawn
 # Grey level added at the centre of a 10 mm mass, as a part of the spread between fat and gland in
 # that image (5th to 95th percentile, kept within the limits below): windowing stretches both alike.
-CONTRAST_AT_10_MM = (0.35, 0.65)
-TISSUE_SPREAD_GREY = (40.0, 110.0)
+CONTRAST_AT_10_MM = (0.5, 0.9)
+TISSUE_SPREAD_GREY = (60.0, 110.0)
 # A projection sums along the thickness, but compression flattens a large mass more.
 CONTRAST_EXPONENT = 0.7
 
@@ -28,6 +28,7 @@ FRAME_MARGIN_MM = 15.0
 
 TEMPLATE_PX = 129
 TEMPLATE_RADII = 2.4  # half the template's side, in radii of the mass
+_FAT = np.ones((9, 9), np.uint8)
 _PLACE_STEP = 4  # pixels: places are sought at a quarter of the resolution
 
 
@@ -89,9 +90,12 @@ def insert_lesion(
     # A mass pushes tissue aside: the pattern below it shows through only in part.
     smooth = cv2.GaussianBlur(tissue, (0, 0), profile.shape[0] / 12.0)
     below = tissue + 0.5 * np.clip(profile, 0.0, 1.0) * (smooth - tissue)
-    headroom = np.clip((255.0 - below) / 60.0, 0.0, 1.0)  # dense tissue saturates slowly
-    seen = below + lesion.contrast(diameter_mm) * headroom * profile
-    breast = tissue > BACKGROUND_GREY
+    # Dense tissue saturates slowly: a mass in it is seen less, and keeps its texture.
+    room = np.maximum(255.0 - below, 1.0)
+    seen = below + room * np.tanh(lesion.contrast(diameter_mm) * profile / room)
+    # Fat may be as dark as the background, which begins where it is dark for good.
+    bright = (exam[rows, columns] > BACKGROUND_GREY).astype(np.uint8)
+    breast = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, _FAT) > 0
     exam[rows, columns] = np.where(breast, np.clip(np.rint(seen), 0, 255), tissue)
     return exam
 
@@ -125,7 +129,9 @@ def _draw_place(
         deepest = int(np.argmax(skin_distance))
         return deepest // width, deepest % width
     # Bright is glandular; the very brightest is calcified, muscle or saturated.
-    low, high = np.percentile(local_mean[allowed], (70, 97))
+    # Values that do occur, or a handful of places could leave none between the two.
+    low = np.percentile(local_mean[allowed], 70, method="lower")
+    high = np.percentile(local_mean[allowed], 97, method="higher")
     places = np.flatnonzero(allowed & (local_mean >= low) & (local_mean <= high))
     place = int(places[int(chance * places.size)])
     return place // width, place % width

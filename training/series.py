@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import InputGeometry, crop_breast, to_tensor
 from app.problems import Refusal
+from training.acquisition import acquire
 from training.breasts import Breasts
-from training.simulate import acquire, draw_course, draw_days, simulate_series
+from training.simulate import draw_course, draw_timeline, simulate_series
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def unchanged(
     image = breasts.pixels[index]
     return Series(
         exams=tuple((as_served(acquire(image, rng)[0]),) for _ in range(exams)),
-        days=gaps(draw_days(exams, intervals, rng)),
+        days=gaps(draw_timeline(exams, intervals, rng).days),
         label=int(breasts.labels[index]),
         course="unchanged",
     )
