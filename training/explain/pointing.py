@@ -30,18 +30,13 @@ from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, crop_breast
 from app.inference.sessions import Sessions
 from app.problems import Refusal
+from training.acquisition import acquire
 from training.breasts import Breasts
 from training.explain.heatmaps import Answers, breast_of, encode, on_grid, peak, read_series
 from training.explain.perturbation import nearness_to_centre
+from training.lesion import BREAST_HEIGHT_MM, draw_lesion, insert_lesion
 from training.manifest import LabelledImage
-from training.simulate import (
-    BREAST_HEIGHT_MM,
-    FINAL_DIAMETER_MM,
-    acquire,
-    draw_lesion,
-    insert_lesion,
-    simulate_series,
-)
+from training.simulate import FINAL_DIAMETER_MM, ROOM_MM, Course, simulate_series
 
 SINGLE, GROWING, ULTRASOUND = "single mass", "growing mass", "ultrasound"
 SIMULATED = (SINGLE, GROWING)
@@ -206,7 +201,7 @@ def _with_and_without_mass(
 ) -> tuple[float, Lesioned, Lesioned] | None:
     """Diameter in mm, the exam with a mass, and the same acquisition without it."""
     diameter_mm = float(rng.uniform(*FINAL_DIAMETER_MM))
-    lesion = draw_lesion(image, diameter_mm, rng)
+    lesion = draw_lesion(image, ROOM_MM, rng)
     seed = int(rng.integers(2**32))
     made = []
     for picture in (insert_lesion(image, lesion, diameter_mm), image):
@@ -227,10 +222,11 @@ def _growing_and_stable_mass(
     mass was of that size all along."""
     seed = int(rng.integers(2**32))
     made = []
-    for growing in (True, False):
+    courses: tuple[Course, ...] = ("growing", "stable")
+    for course in courses:
         series = simulate_series(
             image,
-            growing=growing,
+            course=course,
             exams=exams,
             intervals=intervals,
             rng=np.random.default_rng(seed),
