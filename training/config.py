@@ -29,11 +29,13 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """``architecture``: the hybrid, or a baseline. ``cnn_only`` has no LSTM and reads the last
     exam; ``rnn_only`` has no convolution and reads images row by row. ``blocks`` is the depth of
-    the ``paper`` encoder."""
+    the ``paper`` encoder. ``start_from`` is the folder of a finished fit of the same shape whose
+    image weights are the start, in place of ImageNet's."""
 
     architecture: Literal["hybrid", "cnn_only", "rnn_only"] = "hybrid"
     encoder: Literal["paper", "efficientnet_lite0"] = "efficientnet_lite0"
     imagenet_weights: bool = True
+    start_from: Path | None = None
     blocks: int = Field(4, ge=2, le=6)
     height: int = Field(512, ge=64, multiple_of=32)
     width: int = Field(320, ge=64, multiple_of=32)
@@ -46,9 +48,12 @@ class ModelConfig(Section):
 
 class MassesConfig(Section):
     """Simulated masses in lesion-free images, to learn where a mass lies and how large it is:
-    ``share`` of the images of every batch (0: none)."""
+    ``share`` of the images of every batch (0: none), ``weight`` of what they teach beside the
+    labels. Adam scales steps by all gradients: where masses weigh much, labels are learned
+    slowly."""
 
     share: float = Field(0.25, ge=0, lt=1)
+    weight: float = Field(1.0, ge=0)
 
 
 class SeriesConfig(Section):

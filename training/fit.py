@@ -38,7 +38,7 @@ from training.models.hybrid import Hybrid
 from training.models.lesson import Lesson
 from training.reading import fit_reader
 from training.report import write_report
-from training.run_folder import open_run, replace
+from training.run_folder import RunError, open_run, replace
 from training.score import score_breasts
 from training.series import Series, simulated, unchanged
 from training.simulate import read_intervals
@@ -138,9 +138,23 @@ def build(chosen: ModelConfig, classes: int) -> Hybrid:
         frozen_until=chosen.frozen_until,
     )
     model.build()
-    if encoder == "efficientnet_lite0" and chosen.imagenet_weights:
+    if chosen.start_from is not None:
+        _copy_weights(chosen.start_from, model)
+    elif encoder == "efficientnet_lite0" and chosen.imagenet_weights:
         efficientnet_lite0.load_imagenet_weights(model.encoder)
     return model
+
+
+def _copy_weights(run: Path, model: Hybrid) -> None:
+    """Start from the image weights of another fit. Raises ``RunError`` if they do not fit."""
+    stored = run / "best-image.keras"
+    if not stored.is_file():
+        raise RunError(f"{stored} is missing: start_from must name the folder of a fit")
+    weights = keras.models.load_model(stored, compile=False).get_weights()
+    wanted = model.get_weights()
+    if [w.shape for w in weights] != [w.shape for w in wanted]:
+        raise RunError(f"{stored} is of another shape than [model] asks for")
+    model.set_weights(weights)
 
 
 def _choose_precision(optimiser: OptimiserConfig) -> None:
@@ -210,7 +224,8 @@ def _start_or_resume(
         with np.load(config.run / "average.npz") as stored:
             average = [stored[f"w{i}"] for i in range(len(stored.files))]
         return lesson, average, Progress(**json.loads(state.read_text()))
-    lesson = Lesson(build(config.model, classes), seed=config.optimiser.seed)
+    hybrid = build(config.model, classes)
+    lesson = Lesson(hybrid, mass_weight=config.masses.weight, seed=config.optimiser.seed)
     lesson.build()
     return lesson, lesson.get_weights(), Progress()
 
@@ -324,7 +339,7 @@ def _learn_time(
         stored = config.run / f"{name}-series.npz"
         if not stored.exists():
             made = exam_series.encode_series(
-                model,
+                exam_series.feature_encoder(model),
                 lambda rng: draw_series(breasts, chosen.max_exams, positive, intervals, rng),
                 count,
                 chosen.max_exams,

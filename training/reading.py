@@ -8,6 +8,7 @@ already says of the last exam alone, so that learning time does not cost the rea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -52,32 +53,12 @@ def fit_reader(
     """
     taught = _targets(model, train)
     known = softmax(read_series(model, last_exams(val, 1)), axis=1)[:, positive]
-    reader = _reader(model, train.exams.shape[1])
-    reader.compile(
-        keras.optimizers.Adam(learning_rate, clipnorm=1.0),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-    )
+    reader = reader_of(model, train.exams.shape[1])
     history: list[dict[str, float]] = []
     best, best_weights = -np.inf, model.get_weights()
-    rng = np.random.default_rng(seed)
-    for epoch in range(epochs):
-        # Half a cosine down to a hundredth
-        share = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
-        reader.optimizer.learning_rate = learning_rate * share
-        order = rng.permutation(len(train))
-        losses = []
-        for i in range(0, len(order) - _BATCH + 1, _BATCH) or [0]:
-            part = train.take(order[i : i + _BATCH])
-            reader.reset_metrics()
-            losses.append(
-                float(
-                    reader.train_on_batch(
-                        [part.exams, part.days, part.is_last], taught[order[i : i + _BATCH]]
-                    )
-                )
-            )
-        row = {"epoch": epoch + 1.0, "loss": float(np.mean(losses))}
-        row |= _judge(model, val, known, positive)
+    losses = train_reader(reader, train, taught, epochs, learning_rate, seed)
+    for epoch, loss in enumerate(losses, start=1):
+        row = {"epoch": float(epoch), "loss": loss} | _judge(model, val, known, positive)
         history.append(row)
         choice = row["val_auc_simulated"] - row["val_moved"]
         if choice > best:
@@ -86,13 +67,57 @@ def fit_reader(
     return history
 
 
+def train_reader(
+    reader: keras.Model,
+    series: ExamSeries,
+    targets: NDArray[np.float32],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> Iterator[float]:
+    """Train ``reader`` (see ``reader_of``) towards ``targets`` float32 [series, classes]; yields
+    each epoch's mean loss. The learning rate falls over half a cosine to a hundredth."""
+    reader.compile(
+        keras.optimizers.Adam(learning_rate, clipnorm=1.0),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    rng = np.random.default_rng(seed)
+    batch = min(_BATCH, len(series))
+    for epoch in range(epochs):
+        share = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
+        reader.optimizer.learning_rate = learning_rate * share
+        order = rng.permutation(len(series))
+        losses = []
+        for i in range(0, len(order) - batch + 1, batch):
+            chosen = order[i : i + batch]
+            part = series.take(chosen)
+            reader.reset_metrics()  # else the loss is the mean since the beginning
+            inputs = [part.exams, part.days, part.is_last]
+            losses.append(float(reader.train_on_batch(inputs, targets[chosen])))
+        yield float(np.mean(losses))
+
+
+def reader_of(model: Hybrid, exams: int) -> keras.Model:
+    """Features of exams, days and the mark of the last exam -> logits, sharing the layers of
+    ``model``."""
+    features = keras.Input((exams, model.get_config()["features"]))
+    days, is_last = keras.Input((exams,)), keras.Input((exams,))
+    every: Any = model.read_features(features, days)  # [B, T, K]
+    return keras.Model([features, days, is_last], ops.einsum("btk,bt->bk", every, is_last))
+
+
 def _targets(model: Hybrid, series: ExamSeries) -> NDArray[np.float32]:
     """What each series should be answered with, float32 [series, classes]."""
     present = softmax(read_series(model, last_exams(series, 1)), axis=1)
-    classes = present.shape[1]
-    label = np.eye(classes)[series.labels] * (1 - _SMOOTHING) + _SMOOTHING / classes
+    label = label_targets(series, present.shape[1])
     is_real = (series.courses == "unchanged")[:, None]
     return np.asarray(np.where(is_real, present, label), np.float32)
+
+
+def label_targets(series: ExamSeries, classes: int) -> NDArray[np.float32]:
+    """The labels as targets, a little smoothed, float32 [series, classes]."""
+    wanted = np.eye(classes)[series.labels] * (1 - _SMOOTHING) + _SMOOTHING / classes
+    return np.asarray(wanted, np.float32)
 
 
 def _judge(
@@ -106,11 +131,3 @@ def _judge(
         "val_auc_simulated": float(roc_auc_score(val.labels[made] == positive, now[made])),
         "val_moved": float(np.abs(now - known)[is_real].mean()) if is_real.any() else 0.0,
     }
-
-
-def _reader(model: Hybrid, exams: int) -> keras.Model:
-    """Features of exams, days and the mark of the last exam -> logits, sharing the layers."""
-    features = keras.Input((exams, model.get_config()["features"]))
-    days, is_last = keras.Input((exams,)), keras.Input((exams,))
-    every: Any = model.read_features(features, days)  # [B, T, K]
-    return keras.Model([features, days, is_last], ops.einsum("btk,bt->bk", every, is_last))

@@ -28,13 +28,14 @@ class Series:
 
     ``exams`` holds, per exam, its views as uint8 [height, width]; ``days`` the days since the
     previous exam, 0 for the first; ``label`` an index into the classes; ``course`` of a simulated
-    mass, "unchanged" for a real image, "" where nothing is known.
+    mass, "unchanged" for a real image, "" where nothing is known; ``patient`` whose breast it is.
     """
 
     exams: tuple[tuple[NDArray[np.uint8], ...], ...]
     days: tuple[int, ...]
     label: int
     course: str = ""
+    patient: str = ""
 
 
 def pack(series: Sequence[Series]) -> tuple[dict[str, NDArray[Any]], NDArray[np.int32]]:
@@ -72,6 +73,7 @@ def simulated(
         days=gaps(made.days),
         label=positive if course == "growing" else int(breasts.labels[index]),
         course=course,
+        patient=breasts.rows[index].patient_id,
     )
 
 
@@ -89,6 +91,7 @@ def unchanged(
         days=gaps(draw_timeline(exams, intervals, rng).days),
         label=int(breasts.labels[index]),
         course="unchanged",
+        patient=breasts.rows[index].patient_id,
     )
 
 

@@ -13,6 +13,7 @@ from tests.training.hybrids import small_hybrid
 from training.exam_series import (
     ExamSeries,
     encode_series,
+    feature_encoder,
     last_exams,
     load,
     save,
@@ -25,6 +26,10 @@ from training.series import Series, pack
 
 FEATURES = 12
 LENGTH = 4
+
+
+def patients_of(count: int) -> np.ndarray:
+    return np.array([f"p{i}" for i in range(count)])
 
 
 def rising_or_recurring(count: int, seed: int) -> ExamSeries:
@@ -41,7 +46,7 @@ def rising_or_recurring(count: int, seed: int) -> ExamSeries:
         exams[s, :length, 0] = rising if label else [*rising[-2::-1], rising[-1]]
         days[s, 1:length] = rng.integers(200, 500, length - 1)
     courses = np.where(labels == 1, "growing", "recurring")
-    return ExamSeries(exams, days, lengths, labels, courses)
+    return ExamSeries(exams, days, lengths, labels, courses, patients_of(count))
 
 
 def unchanged(count: int, seed: int) -> ExamSeries:
@@ -50,7 +55,7 @@ def unchanged(count: int, seed: int) -> ExamSeries:
     days = np.tile(np.array([0, 365, 365, 365], np.float32), (count, 1))
     return ExamSeries(
         exams, days, np.full(count, LENGTH, np.int32), np.zeros(count, np.int32),
-        np.array(["unchanged"] * count),
+        np.array(["unchanged"] * count), patients_of(count),
     )  # fmt: skip
 
 
@@ -143,8 +148,9 @@ def test_encoded_series_are_those_of_the_hybrid_and_survive_the_disk(tmp_path: P
             tuple((pictures[i],) for i in chosen), (0, 300, 400)[:exams], int(chosen[0] % 2), "slow"
         )
 
-    encoded = encode_series(model, draw, 9, 3, [4], "test")
-    again = encode_series(model, draw, 9, 3, [4], "test")
+    encoder = feature_encoder(model)
+    encoded = encode_series(encoder, draw, 9, 3, [4], "test")
+    again = encode_series(encoder, draw, 9, 3, [4], "test")
     np.testing.assert_array_equal(encoded.exams, again.exams)
     for s in range(9):
         item = draw(np.random.default_rng([4, s]))
