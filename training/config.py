@@ -57,15 +57,19 @@ class MassesConfig(Section):
 
 
 class SeriesConfig(Section):
-    """Simulated exam series, from which the LSTM learns time once the encoder has learned images:
-    ``count`` for training (0: no such stage) and ``val_count`` for choosing, of up to
-    ``max_exams`` exams at the intervals of ``study_dates``."""
+    """Simulated exam series, from which the head learns time once the encoder has learned images.
+
+    ``breasts`` lesion-free training images get a mass (0: no such stage), and as many real ones
+    are kept unchanged; each is encoded at ``acquisitions`` (a third of them for real ones).
+    ``val_count`` series are for choosing. Series have up to ``max_exams`` exams at the intervals
+    of ``study_dates``."""
 
     study_dates: Path = Path(__file__).parent / "data" / "ea1141_study_dates.csv"
-    count: int = Field(4000, ge=0)
-    val_count: int = Field(400, ge=8)
+    breasts: int = Field(320, ge=0)
+    acquisitions: int = Field(24, ge=12)
+    val_count: int = Field(320, ge=8)
     max_exams: int = Field(5, ge=2)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(40, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
 
 

@@ -1,4 +1,4 @@
-"""Series -> the feature vectors of their exams: what is left to read once images are encoded.
+"""Series -> the pooled features of their exams: what is left to read once images are encoded.
 
 Encoding is what costs. Done once, series can be read again and again: to fit an LSTM, to shuffle
 their exams, to leave out their days.
@@ -53,6 +53,12 @@ class ExamSeries:
         return np.asarray(steps[None] == self.lengths[:, None] - 1, np.float32)
 
 
+def joined(one: ExamSeries, other: ExamSeries) -> ExamSeries:
+    """The series of both."""
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return ExamSeries(*(np.concatenate(pair) for pair in pairs))
+
+
 def last_exams(series: ExamSeries, count: int) -> ExamSeries:
     """Each series' last ``count`` exams, fewer where there are fewer."""
     exams, days = np.zeros_like(series.exams), np.zeros_like(series.days)
@@ -86,7 +92,8 @@ def encode_series(
     title: str,
 ) -> ExamSeries:
     """Draw ``count`` series, each with random numbers of its own from ``seed``, and encode their
-    exams, the next ones being drawn meanwhile."""
+    exams, the next ones being drawn meanwhile. An exam is the mean of its views' vectors: exact
+    for a single view."""
     drawn = list(
         tqdm(_encoded(encode, draw, count, seed), title, total=count, unit="series", mininterval=5)
     )
@@ -105,10 +112,10 @@ def encode_series(
     )
 
 
-def feature_encoder(model: Hybrid) -> Encode:
-    """Encodes images by the hybrid's feature vectors."""
+def pooled_encoder(model: Hybrid) -> Encode:
+    """Encodes images by their pooled features, all that the hybrid's head sees of them."""
     image = keras.Input(model.encoder.input_shape[1:])
-    encoder = keras.Model(image, model.features(model.pool(model.feature_maps(image))))
+    encoder = keras.Model(image, model.pool(model.feature_maps(image)))
 
     def encode(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         found = [

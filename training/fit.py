@@ -2,13 +2,13 @@
 
 Two stages. *Images*: the encoder learns labels from real exams and the look of masses from
 simulated ones; first the head alone, then everything that the config does not freeze. *Time*
-(the hybrid only): the LSTM learns to read exams in order, on encoded exams (``training.reading``).
+(the hybrid only): the head learns to read exams in order, on encoded exams (``training.reading``).
 
 The run folder: ``config.json``, ``data.json`` (classes, splits, fingerprint), ``last.keras`` and
 ``average.npz`` and ``state.json`` (to resume), ``best-image.keras`` (averaged weights of the best
-epoch), ``train-series.npz`` and ``val-series.npz`` (encoded exams), ``best.keras`` (the result),
-``history.csv``, ``reading.csv``, ``val_scores.csv``, ``metrics.json``, plots, and images to verify
-and to calibrate an export on.
+epoch), ``mass-bank.npz``, ``real-bank.npz`` and ``val-series.npz`` (encoded exams),
+``best.keras`` (the result), ``history.csv``, ``reading.csv``, ``val_scores.csv``,
+``metrics.json``, plots, and images to verify and to calibrate an export on.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from tqdm import tqdm
 
 from app.imaging.preprocess import InputGeometry
 from training import breasts as breasts_module
-from training import exam_series, manifest, metrics
+from training import exam_bank, exam_series, manifest, metrics
 from training.batches import Batch, Mix, ahead, epoch_of_batches, weights_of_labels
 from training.breasts import Breasts
 from training.config import FitConfig, ModelConfig, OptimiserConfig
+from training.exam_bank import ExamBank
 from training.exam_series import ExamSeries
 from training.models import efficientnet_lite0
 from training.models.hybrid import Hybrid
 from training.models.lesson import Lesson
-from training.reading import fit_reader
+from training.reading import fit_head
 from training.report import write_report
 from training.run_folder import RunError, open_run, replace
 from training.score import score_breasts
@@ -69,7 +70,7 @@ def fit(config: FitConfig) -> Path:
     progress = _learn_images(config, train, val, classes)
     model: Hybrid = keras.models.load_model(config.run / "best-image.keras")
     val_series = None
-    if model.reader == "lstm" and config.series.count:
+    if model.reader == "lstm" and config.series.breasts:
         val_series = _learn_time(config, model, train, val, positive)
     replace(config.run / "best.keras", model.save)
     write_report(config.run, model, val, val_series, progress.history, positive)
@@ -334,26 +335,39 @@ def _learn_time(
     """The second stage, in place. Returns the series of the validation patients."""
     chosen, seed = config.series, config.optimiser.seed
     intervals = read_intervals(chosen.study_dates)
+    encode = exam_series.pooled_encoder(model)
+    rng = np.random.default_rng(seed)
 
-    def encoded(name: str, breasts: Breasts, count: int, seed: int) -> ExamSeries:
-        stored = config.run / f"{name}-series.npz"
+    def bank(name: str, make: Any, indices: NDArray[Any], acquisitions: int) -> ExamBank:
+        stored = config.run / f"{name}-bank.npz"
+        some = [int(i) for i in rng.permutation(indices)[: chosen.breasts]]
         if not stored.exists():
-            made = exam_series.encode_series(
-                exam_series.feature_encoder(model),
-                lambda rng: draw_series(breasts, chosen.max_exams, positive, intervals, rng),
-                count,
-                chosen.max_exams,
-                [seed],
-                f"{name} series",
-            )
-            replace(stored, lambda path: exam_series.save(made, path))
-        return exam_series.load(stored)
+            made = make(encode, train, some, acquisitions, seed)
+            replace(stored, lambda path: exam_bank.save(made, path))
+        return exam_bank.load(stored)
 
-    training = encoded("train", train, chosen.count, seed)
-    validation = encoded("val", val, chosen.val_count, seed + 1)
-    history = fit_reader(
+    lesion_free = np.flatnonzero(train.labels != positive)
+    masses = bank("mass", exam_bank.bank_of_masses, lesion_free, chosen.acquisitions)
+    real = bank(
+        "real", exam_bank.bank_of_unchanged, np.arange(len(train)), chosen.acquisitions // 3
+    )
+    stored = config.run / "val-series.npz"
+    if not stored.exists():
+        made = exam_series.encode_series(
+            encode,
+            lambda rng: draw_series(val, chosen.max_exams, positive, intervals, rng),
+            chosen.val_count,
+            chosen.max_exams,
+            [seed],
+            "val series",
+        )
+        replace(stored, lambda path: exam_series.save(made, path))
+    validation = exam_series.load(stored)
+    most = chosen.max_exams
+    history = fit_head(
         model,
-        training,
+        lambda n, rng: exam_bank.draw_simulated(masses, n, most, positive, intervals, rng),
+        lambda n, rng: exam_bank.draw_unchanged(real, n, most, intervals, rng),
         validation,
         positive=positive,
         epochs=chosen.epochs,

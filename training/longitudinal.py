@@ -1,9 +1,10 @@
 """Does time matter? The hybrid against readers that may not use it, on simulated series.
 
-All readers but one get the feature vectors of the same encoder, learn from the same series of the
-training patients for the same number of epochs, and are measured on series of the validation
-patients. What they may use differs: the order of the exams, the days between them, the last exam
-alone. The RNN-only reader gets the images, row by row. Nothing is chosen on the measured series.
+All readers but one get the pooled features of the same encoder and start from the same feature
+layer; all learn from series of the training patients for the same number of steps, and are measured
+on series of the validation patients. What they may use differs: the order of the exams, the days
+between them, the last exam alone. The RNN-only reader gets the images, row by row. Nothing is
+chosen on the measured series.
 
 Also: whether priors that show nothing new leave the reading of a real image as it was.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,18 @@ from pydantic import Field
 from scipy.special import softmax
 from tqdm import tqdm
 
-from training import exam_series, run_folder
+from training import exam_bank, exam_series, run_folder
 from training.breasts import Breasts
 from training.config import FitConfig, Section
+from training.exam_bank import ExamBank
 from training.exam_series import ExamSeries, last_exams, shuffled, without_days
 from training.fit import load_data
 from training.longitudinal_page import write_longitudinal_page
 from training.metrics import Estimate, auc, bootstrap, bootstrap_all
 from training.models.hybrid import Hybrid, Reader
-from training.reading import label_targets, read_series, reader_of, train_reader
+from training.reading import head_of, label_targets, read_series, train_head
 from training.run_folder import RunError, open_run, write_metrics
-from training.series import simulated, unchanged
+from training.series import Series, simulated, unchanged
 from training.simulate import read_intervals
 
 _COARSE = (64, 40)  # rows and columns of the images that the RNN-only reader sees
@@ -50,11 +53,10 @@ class LongitudinalConfig(Section):
 
     run: Path
     fit: Path
-    train_series: int = Field(3000, ge=64)
-    test_series: int = Field(300, ge=20)
+    test_series: int = Field(250, ge=20)
     max_exams: int = Field(5, ge=2)
-    epochs: int = Field(30, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    epochs: int = Field(40, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
     seeds: int = Field(3, ge=1)
     seed: int = 20261124
 
@@ -91,34 +93,43 @@ def longitudinal(config: LongitudinalConfig) -> Path:
     if not stored.is_file():
         raise RunError(f"{stored} is missing: fit must name the folder of a finished fit")
     model: Hybrid = keras.models.load_model(stored, compile=False)
-    if model.reader != "lstm":
-        raise RunError(f"{config.fit} is not a fit of the hybrid")
+    bank_path = config.fit / "mass-bank.npz"
+    if model.reader != "lstm" or not bank_path.is_file():
+        raise RunError(f"{config.fit} is not a fit of the hybrid with simulated series")
     run = open_run(config.run, config)
     cv2.setNumThreads(1)
     fitted = FitConfig.model_validate_json((config.fit / run_folder.CONFIG).read_text())
     train, val, classes = load_data(fitted.model_copy(update={"run": run}))
     positive = len(classes) - 1
-    encoded = _encode(config, run, model, train, val, positive, fitted.series.study_dates)
-    tests = [encoded[f"test-{n}"] for n in range(1, config.max_exams + 1)]
-    widest = model.get_config()["features"]
+    intervals = read_intervals(fitted.series.study_dates)
+    tests, still = _encode(config, run, model, val, positive, intervals)
+    pooled_bank = exam_bank.load(bank_path)
+    coarse_bank = _coarse_bank(run, train, positive, pooled_bank)
+    channels = pooled_bank.exams.shape[2]
 
-    suspicion = {
-        name: _train_and_read(control, encoded["train"], tests, config, len(classes), widest)
-        for name, control in tqdm(CONTROLS.items(), "readers", unit="reader")
-    }
-    suspicion["shipped"] = [
-        _log_odds(read_series(model, _features(test, widest)), positive) for test in tests
-    ]
+    suspicion: dict[str, list[NDArray[np.float64]]] = {}
+    for name, control in tqdm(CONTROLS.items(), "readers", unit="reader"):
+        bank = coarse_bank if control.rows else pooled_bank
+        seen = slice(channels, None) if control.rows else slice(channels)
+        of_control = [replace(test, exams=test.exams[:, :, seen]) for test in tests]
+        suspicion[name] = _kept_scores(
+            run / f"scores-{name}.npz",
+            partial(_train_and_read, control, model, bank, of_control, config, intervals),
+        )
+    pooled = [replace(test, exams=test.exams[:, :, :channels]) for test in (*tests, still)]
+    suspicion["shipped"] = [_log_odds(read_series(model, t), positive) for t in pooled[:-1]]
     found = {
         "note": "simulated series; readers trained on series of the training patients, measured "
         "on series of the validation patients; nothing was chosen on the latter",
         "titles": {name: control.title for name, control in CONTROLS.items()}
         | {"shipped": "the fitted model itself"},
-        "series": {"train": config.train_series, "test_per_length": config.test_series},
+        "series": {
+            "masses": len(pooled_bank),
+            "acquisitions": pooled_bank.exams.shape[1],
+            "test_per_length": config.test_series,
+        },
         "auc": _aucs(suspicion, tests, positive),
-        "unchanged_priors": _unchanged_priors(
-            model, _features(encoded["unchanged"], widest), positive
-        ),
+        "unchanged_priors": _unchanged_priors(model, pooled[-1], positive),
     }
     write_metrics(run, found)
     write_longitudinal_page(run, found)
@@ -129,133 +140,135 @@ def _encode(
     config: LongitudinalConfig,
     run: Path,
     model: Hybrid,
-    train: Breasts,
     val: Breasts,
     positive: int,
-    study_dates: Path,
-) -> dict[str, ExamSeries]:
-    """Every set of series, with the feature vector and the coarse image of each exam side by
-    side. Finished sets are kept in ``run``."""
-    intervals = read_intervals(study_dates)
-    by_features = exam_series.feature_encoder(model)
+    intervals: NDArray[np.int64],
+) -> tuple[list[ExamSeries], ExamSeries]:
+    """Test series of each length, and series of unchanged real exams, one of each breast, with
+    pooled features and coarse image of each exam side by side. Finished sets are kept."""
+    by_features = exam_series.pooled_encoder(model)
+    lesion_free = np.flatnonzero(val.labels != positive)
 
     def encode(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rows, columns = _COARSE
-        coarse = [
-            cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).ravel() / 127.5 - 1
-            for image in images
-        ]
-        return np.concatenate([by_features(images), np.array(coarse, np.float32)], axis=1)
+        return np.concatenate([by_features(images), _coarse(images)], axis=1)
 
-    def made(
-        name: str, breasts: Breasts, count: int, exams: Sequence[int], seed: int
-    ) -> ExamSeries:
-        lesion_free = np.flatnonzero(breasts.labels != positive)
-
-        def draw(rng: np.random.Generator) -> Any:
-            index = int(rng.choice(lesion_free))
-            return simulated(breasts, index, int(rng.choice(exams)), positive, intervals, rng)
-
-        return _kept(
-            run / f"{name}.npz",
-            lambda: exam_series.encode_series(
+    def made(name: str, draw: Callable[..., Series], count: int, seed: int) -> ExamSeries:
+        stored = run / f"{name}.npz"
+        if not stored.exists():
+            series = exam_series.encode_series(
                 encode, draw, count, config.max_exams, [config.seed, seed], name
-            ),
-        )
+            )
+            run_folder.replace(stored, lambda path: exam_series.save(series, path))
+        return exam_series.load(stored)
+
+    def changing(exams: int, rng: np.random.Generator) -> Series:
+        return simulated(val, int(rng.choice(lesion_free)), exams, positive, intervals, rng)
+
+    one_of_each = iter([indices[0] for indices in val.by_breast()])
+
+    def still(rng: np.random.Generator) -> Series:
+        return unchanged(val, next(one_of_each), config.max_exams, intervals, rng)
 
     lengths = range(1, config.max_exams + 1)
-    sets = {"train": made("train", train, config.train_series, lengths, 0)}
-    for n in lengths:
-        sets[f"test-{n}"] = made(f"test-{n}", val, config.test_series, (n,), n)
-    order = iter(range(len(val)))
-    sets["unchanged"] = _kept(
-        run / "unchanged.npz",
-        lambda: exam_series.encode_series(
-            encode,
-            lambda rng: unchanged(val, next(order), config.max_exams, intervals, rng),
-            len(val),
-            config.max_exams,
-            [config.seed, 99],
-            "unchanged",
-        ),
-    )
-    return sets
+    tests = [made(f"test-{n}", partial(changing, n), config.test_series, n) for n in lengths]
+    return tests, made("unchanged", still, len(val.by_breast()), 0)
 
 
-def _kept(stored: Path, make: Callable[[], ExamSeries]) -> ExamSeries:
+def _coarse(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the RNN-only reader sees: float32 [images, rows x columns] in [-1, 1]."""
+    rows, columns = _COARSE
+    small = [
+        cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).ravel() for image in images
+    ]
+    return np.array(small, np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def _coarse_bank(run: Path, train: Breasts, positive: int, like: ExamBank) -> ExamBank:
+    """As many masses as the encoder's readers learn from, as coarse images."""
+    stored = run / "coarse-bank.npz"
     if not stored.exists():
-        series = make()
-        run_folder.replace(stored, lambda path: exam_series.save(series, path))
-    return exam_series.load(stored)
+        lesion_free = np.flatnonzero(train.labels != positive)
+        chosen = np.random.default_rng(0).permutation(lesion_free)[: len(like)]
+        bank = exam_bank.bank_of_masses(
+            _coarse, train, [int(i) for i in chosen], like.exams.shape[1], 0
+        )
+        run_folder.replace(stored, lambda path: exam_bank.save(bank, path))
+    return exam_bank.load(stored)
 
 
-def _features(series: ExamSeries, features: int) -> ExamSeries:
-    return replace(series, exams=series.exams[:, :, :features])
+def _kept_scores(
+    stored: Path, make: Callable[[], list[NDArray[np.float64]]]
+) -> list[NDArray[np.float64]]:
+    if not stored.exists():
+        scores = make()
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, *scores)
+
+        run_folder.replace(stored, write)
+    with np.load(stored) as held:
+        return [held[f"arr_{i}"] for i in range(len(held.files))]
 
 
 def _train_and_read(
     control: Control,
-    train: ExamSeries,
+    fitted: Hybrid,
+    bank: ExamBank,
     tests: Sequence[ExamSeries],
     config: LongitudinalConfig,
-    classes: int,
-    features: int,
+    intervals: NDArray[np.int64],
 ) -> list[NDArray[np.float64]]:
     """Log odds of the positive class for every test series, the mean over seeds."""
+    classes = fitted.get_config()["classes"]
     total = [np.zeros(len(test)) for test in tests]
+
+    def draw(rng: np.random.Generator) -> tuple[ExamSeries, NDArray[np.float32]]:
+        series = exam_bank.draw_simulated(
+            bank, 64, config.max_exams, classes - 1, intervals, rng, shortest=1
+        )
+        return control.prepare(series, rng), label_targets(series, classes)
+
     for repeat in range(config.seeds):
         seed = config.seed + repeat
         keras.utils.set_random_seed(seed)
-        rng = np.random.default_rng(seed)
-        shell = _shell(control.reader, classes, features)
-
-        def given(series: ExamSeries, rng: np.random.Generator = rng) -> ExamSeries:
-            series = control.prepare(series, rng)
-            if control.rows:
-                return replace(series, exams=series.exams[:, :, features:])
-            return _features(series, features)
-
-        reader = (
-            _rows_reader(shell, config.max_exams)
-            if control.rows
-            else reader_of(shell, config.max_exams)
-        )
-        targets = label_targets(train, classes)
-        for _ in train_reader(
-            reader, given(train), targets, config.epochs, config.learning_rate, seed
-        ):
+        order = np.random.default_rng(seed)
+        model = _untrained(control, fitted)
+        head = (_rows_head if control.rows else head_of)(model, config.max_exams)
+        for _ in train_head(head, draw, config.epochs, config.learning_rate, seed):
             pass
         for sums, test in zip(total, tests, strict=True):
-            seen = given(test)
-            logits = reader.predict([seen.exams, seen.days, seen.is_last], verbose=0)
+            seen = control.prepare(test, order)
+            logits = head.predict([seen.exams, seen.days, seen.is_last], verbose=0)
             sums += _log_odds(np.asarray(logits, np.float64), classes - 1)
     return [sums / config.seeds for sums in total]
 
 
-def _shell(reader: Reader, classes: int, features: int) -> Hybrid:
-    """A hybrid whose encoder reads coarse images by rows: for the RNN-only reader all of it, for
-    the others only what follows the feature vectors."""
-    rows, columns = _COARSE
-    model = Hybrid(
-        encoder="rows",
-        height=rows,
-        width=columns,
-        classes=classes,
-        features=features,
-        reader=reader,
-        dropout=0.0,
-    )
+def _untrained(control: Control, fitted: Hybrid) -> Hybrid:
+    """A model of the control's kind that has the fitted one's feature layer, but for the RNN-only
+    reader, which learns everything."""
+    options = {name: value for name, value in fitted.get_config().items() if name != "name"}
+    options |= {"reader": control.reader}
+    if control.rows:
+        rows, columns = _COARSE
+        options |= {"encoder": "rows", "encoder_options": None, "height": rows, "width": columns}
+        options |= {"frozen_until": ""}
+    model: Hybrid = Hybrid.from_config(options)
     model.build()
+    if not control.rows:
+        for layer in ("pooled_norm", "feature"):
+            getattr(model, layer).set_weights(getattr(fitted, layer).get_weights())
+        model.pooled_norm.trainable = False
     return model
 
 
-def _rows_reader(model: Hybrid, exams: int) -> keras.Model:
+def _rows_head(model: Hybrid, exams: int) -> keras.Model:
     """Coarse images of exams, days and the mark of the last exam -> logits."""
     rows, columns = _COARSE
     flat, days = keras.Input((exams, rows * columns)), keras.Input((exams,))
     is_last = keras.Input((exams,))
     images = ops.reshape(flat, (-1, rows, columns, 1))  # [B T, rows, columns, 1]
-    features = model.features(model.pool(model.feature_maps(images)))
+    features = model.features(model.pool(model.feature_maps(images)), training=None)
     features = ops.reshape(features, (-1, exams, model.get_config()["features"]))
     every = model.read_features(features, days)
     return keras.Model([flat, days, is_last], ops.einsum("btk,bt->bk", every, is_last))

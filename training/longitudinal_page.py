@@ -36,7 +36,8 @@ def write_longitudinal_page(run: Path, found: dict[str, Any]) -> None:
                 "By number of exams",
                 [
                     "All masses end at the same size, so the last exam alone cannot tell. "
-                    f"{found['series']['train']} series to learn from, "
+                    f"{found['series']['masses']} masses, each encoded "
+                    f"{found['series']['acquisitions']} times, to make series to learn from; "
                     f"{found['series']['test_per_length']} of each length to measure on. "
                     f"{found['note'].capitalize()}.",
                     "Simulated series only: no repeat mammograms with pixels could be had. How a "

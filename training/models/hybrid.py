@@ -122,7 +122,7 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
         weighs, [images, rows, columns, channels]."""
         return cubed(self.encoder(images, training=training))
 
-    def features(self, pooled: Any, *, training: bool = False) -> Any:
+    def features(self, pooled: Any, *, training: bool | None = False) -> Any:
         """From pooled features [images, channels] to the feature vectors [images, features]."""
         g = (pooled + POOLING_EPSILON) ** (1.0 / POOLING_POWER)  # [N, C]
         g = self.pooled_dropout(self.pooled_norm(g, training=training), training=training)
