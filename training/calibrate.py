@@ -227,7 +227,7 @@ def _cross_fitted_rates(cases: Cases, crossed: CrossFit) -> dict[str, Any]:
 def _draw(
     run: Path, before: Cases, after: Cases, crossed: CrossFit, found: dict[str, Any]
 ) -> dict[str, Path]:
-    points = found["operating_points"]
+    points, positive = found["operating_points"], found["data"]["positive_class"]
     auc = metrics.Estimate(**found["auc"]["after"])
     curves = [
         Curve(label, before.truth, probability)
@@ -252,7 +252,7 @@ def _draw(
                 p["name"]: metrics.confusion(after.truth, after.probability, p["threshold"])
                 for p in points
             },
-            ("other", found["data"]["positive_class"]),
+            (f"not {positive}", positive),
             "per breast, same data as the thresholds",
         ),
     }

@@ -168,8 +168,9 @@ def choose_thresholds(
     }
 
     def halfway(threshold: float) -> float:
-        below = probability[probability < threshold]
-        return (threshold + float(below.max(initial=0.0))) / 2
+        lower = float(probability[probability < threshold].max(initial=-np.inf))
+        middle = (threshold + max(lower, 0.0)) / 2
+        return middle if middle > lower else threshold  # neighbouring numbers have no middle
 
     return {name: halfway(threshold) for name, threshold in chosen.items()}
 

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import sklearn
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from scipy.stats import binomtest, norm, rankdata
-from sklearn.metrics import average_precision_score, roc_curve
 
 Figure = Callable[[NDArray[np.int32], NDArray[np.float64]], float]
 Figures = Callable[[NDArray[np.int32], NDArray[np.float64]], dict[str, float]]
@@ -45,24 +43,31 @@ def auc(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
 
 
 def pr_auc(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
-    """Area under the precision-recall curve as average precision; chance is the prevalence."""
-    return float(average_precision_score(truth, score))
+    """Area under the precision-recall curve as average precision: the mean, over the positive
+    cases, of the precision at the score of each. Chance is the prevalence; NaN without any."""
+    positive = truth == 1
+    if not positive.any():
+        return math.nan
+    called = rankdata(-score, "max")[positive]  # cases with such a score or a higher one
+    right = rankdata(-score[positive], "max")
+    return float(np.mean(right / called))
 
 
 def sensitivity_at_specificity(
     truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
 ) -> float:
     """The largest sensitivity of any threshold whose specificity is at least ``wanted``."""
-    false_positive, true_positive, _ = roc_curve(truth, score, drop_intermediate=False)
-    return float(true_positive[false_positive <= 1 - wanted + 1e-12].max())
+    negatives = np.sort(score[truth == 0])
+    highest = negatives[max(1, _needed(wanted, len(negatives))) - 1]
+    return float((score[truth == 1] > highest).mean())
 
 
 def specificity_at_sensitivity(
     truth: NDArray[np.int32], score: NDArray[np.float64], wanted: float
 ) -> float:
     """The largest specificity of any threshold whose sensitivity is at least ``wanted``."""
-    false_positive, true_positive, _ = roc_curve(truth, score, drop_intermediate=False)
-    return float(1 - false_positive[true_positive >= wanted - 1e-12].min())
+    threshold = threshold_for_sensitivity(truth, score, wanted)
+    return float((score[truth == 0] < threshold).mean())
 
 
 @dataclass(frozen=True)
@@ -179,15 +184,12 @@ def bootstrap_all(
     rng = np.random.default_rng(seed)
     found = figures(truth, score)
     values: dict[str, list[float]] = {name: [] for name in found}
-    # Rows of arrays that were just accepted need no second check, which would take longer than
-    # the figures themselves
-    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        for _ in range(draws):
-            drawn = np.concatenate([rows[p] for p in rng.integers(len(rows), size=len(rows))])
-            if 0 < truth[drawn].sum() < len(drawn):
-                for name, value in figures(truth[drawn], score[drawn]).items():
-                    if not math.isnan(value):
-                        values[name].append(value)
+    for _ in range(draws):
+        drawn = np.concatenate([rows[p] for p in rng.integers(len(rows), size=len(rows))])
+        if 0 < truth[drawn].sum() < len(drawn):
+            for name, value in figures(truth[drawn], score[drawn]).items():
+                if not math.isnan(value):
+                    values[name].append(value)
     return {name: Estimate(value, *_interval(values[name])) for name, value in found.items()}
 
 
@@ -231,7 +233,12 @@ def threshold_for_sensitivity(
 ) -> float:
     """The highest threshold whose sensitivity is at least ``wanted``."""
     positives = np.sort(score[truth == 1])[::-1]
-    return float(positives[int(np.ceil(wanted * len(positives))) - 1])
+    return float(positives[max(1, _needed(wanted, len(positives))) - 1])
+
+
+def _needed(share: float, cases: int) -> int:
+    """The least number of cases that is at least a share of them, in spite of rounding."""
+    return math.ceil(share * cases - 1e-9)
 
 
 def threshold_for_specificity(

@@ -119,7 +119,7 @@ def reliability(target: Path, curves: Sequence[Curve], bins: int = 10) -> Path:
             color=("#9db7d5", "#c44e52"),
         )  # fmt: skip
         lower.set(xlabel="calibrated probability", ylabel="cases")
-        lower.legend(fontsize=8)
+        lower.legend(fontsize=8, loc="upper right")
     return _saved(figure, target)
 
 
@@ -176,7 +176,7 @@ def history(target: Path, rows: Sequence[Mapping[str, float]]) -> Path:
             panel.plot(epochs, values, ".-", label=name.replace("_", " "))
         panel.set(xlabel="epoch", ylabel=label)
         panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.legend(fontsize=9)
+        panel.legend(fontsize=9, loc="upper right" if label == "loss" else "lower right")
     return _saved(figure, target)
 
 
@@ -202,7 +202,7 @@ def decision_curve(
         xlabel="threshold probability", ylabel="net benefit, true positives a case",
         xlim=(min(thresholds), max(thresholds)), ylim=(-0.25 * top, 1.1 * top), title=title,
     )  # fmt: skip
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, loc="upper right")
     return _saved(figure, target)
 
 

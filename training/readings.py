@@ -64,14 +64,16 @@ class Asked:
 def check(
     bundle: Path, data: DataConfig, split: Split, seed: int, faults: list[str]
 ) -> Asked | None:
-    """Open a bundle and read what it is asked to read; adds to ``faults`` all that is wrong."""
+    """Open a bundle and read what it is asked to read; adds to ``faults`` all that is wrong with
+    them, and returns None if anything is."""
+    found: list[str] = []
     opened: Bundle | None = None
     images: list[LabelledImage] = []
     breasts: list[BreastSeries] = []
     try:
         opened = _open_bundle(bundle)
     except BundleError as error:
-        faults.append(str(error))
+        found.append(str(error))
     try:
         images = manifest_module.read(data.manifest, data.image_root)
         if split != "all":
@@ -80,12 +82,13 @@ def check(
         manifest_module.classes_of(images, data.positive_class)
         breasts = breast_series(images, data.positive_class)
         if len({breast.positive[-1] for breast in breasts}) < 2:
-            faults.append(f"{data.manifest}: breasts of both classes are needed in {split}")
+            found.append(f"{data.manifest}: breasts of both classes are needed in {split}")
     except ManifestError as error:
-        faults.append(str(error))
+        found.append(str(error))
     except OSError as error:
-        faults.append(f"{data.manifest} cannot be read: {error.strerror}")
-    return Asked(opened, tuple(images), tuple(breasts)) if opened and not faults else None
+        found.append(f"{data.manifest} cannot be read: {error.strerror}")
+    faults += found
+    return Asked(opened, tuple(images), tuple(breasts)) if opened and not found else None
 
 
 def _open_bundle(folder: Path) -> Bundle:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import chi2
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training import metrics
 
@@ -25,10 +25,12 @@ def test_auc_counts_the_pairs_in_the_right_order() -> None:
     assert metrics.auc(TRUTH, -SCORE) == 0.25
 
 
-def test_auc_is_that_of_scikit_learn() -> None:
+@pytest.mark.parametrize("decimals", [0, 1, 9])  # with many ties, some and none
+def test_areas_are_those_of_scikit_learn(decimals: int) -> None:
     truth, score, _ = sample(300)
-    score = np.round(score, 1)  # with ties
-    assert metrics.auc(truth, score) == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
+    score = np.round(score, decimals)
+    assert metrics.auc(truth, score) == pytest.approx(roc_auc_score(truth, score))
+    assert metrics.pr_auc(truth, score) == pytest.approx(average_precision_score(truth, score))
 
 
 def test_auc_of_a_single_class_is_not_a_number() -> None:
