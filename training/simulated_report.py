@@ -94,7 +94,7 @@ def _observer_table(observed: Sequence[Observed]) -> Table:
     return Table(
         ("exams", "error of a diameter", *READERS),
         [
-            [str(exams), f"{error:.0%}", *(cells[reader] for reader in READERS)]
+            [str(exams), f"{error:.0%}", *(cells.get(reader, "") for reader in READERS)]
             for (exams, error), cells in sorted(rows.items(), key=lambda row: row[0][::-1])
         ],
     )
