@@ -1,13 +1,17 @@
 """The model bundle: what a folder ``model_store/<name>/<version>/`` must hold, and loading it.
 
 ``manifest.json`` describes the model and lists the SHA-256 of every other file;
-``manifest.sha256`` holds the manifest's own. Nothing is read before its hash is checked.
+``manifest.sha256`` holds the manifest's own. Nothing is read before its hash is checked. A new
+version is written beside its place and moved there once sealed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -149,6 +153,49 @@ def load_bundle(folder: Path) -> Bundle:
         name: _verified(folder, name, expected) for name, expected in manifest.files.items()
     }
     return Bundle(folder, manifest, digest, contents[ENCODER], contents[HEAD])
+
+
+def seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
+    """Make a bundle of a folder that holds all its files but the manifest.
+
+    ``manifest`` is that of ``Manifest`` without ``files``, which are hashed here. Raises
+    ``ValidationError`` for a manifest that is none.
+    """
+    sealed = {MANIFEST, MANIFEST_HASH}
+    files = {
+        path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name not in sealed
+    }
+    text = Manifest.model_validate({**manifest, "files": files}).model_dump_json(indent=1).encode()
+    (folder / MANIFEST).write_bytes(text)
+    (folder / MANIFEST_HASH).write_text(hashlib.sha256(text).hexdigest() + "\n")
+    return load_bundle(folder)
+
+
+def check_new_version(target: Path) -> None:
+    """Raise ``FileExistsError`` if there is such a version already, ``ValueError`` if ``target``
+    is not ``<store>/<name>/<version>``."""
+    if target.exists():
+        raise FileExistsError(f"{target} exists; a version is never overwritten")
+    if not (re.fullmatch(NAME, target.parent.name) and re.fullmatch(VERSION, target.name)):
+        raise ValueError(f"{target} is not <store>/<name>/<version>, as in mammoseq/1.0.0")
+
+
+@contextmanager
+def new_version(target: Path) -> Iterator[Path]:
+    """A folder to write a version in, which becomes ``target`` when all went well; else nothing
+    of it stays. Raises as ``check_new_version``."""
+    check_new_version(target)
+    work = target.with_name(f".{target.name}.part")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        work.replace(target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # keeps the folder of a model that has other versions
+            target.parent.rmdir()
+        raise
 
 
 def _verified(folder: Path, name: str, expected: str) -> bytes:

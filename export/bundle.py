@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import shutil
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,13 @@ from app.bundle import (
     DISCLAIMER,
     ENCODER,
     HEAD,
-    MANIFEST,
-    MANIFEST_HASH,
     MODEL_CARD,
-    NAME,
     SCHEMA_VERSION,
-    VERSION,
     Bundle,
-    Manifest,
-    file_sha256,
+    check_new_version,
     load_bundle,
+    new_version,
+    seal,
 )
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.sessions import Sessions
@@ -49,19 +43,13 @@ def export(run: Path, target: Path) -> Bundle:
     Everything is written beside the target and moved there once verified. Raises
     ``VerificationError``, and ``FileExistsError`` if there is such a version already.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} exists; a version is never overwritten")
-    if not (re.fullmatch(NAME, target.parent.name) and re.fullmatch(VERSION, target.name)):
-        raise ValueError(f"{target} is not <store>/<name>/<version>, as in mammoseq/1.0.0")
+    check_new_version(target)
     if not (run / "best.keras").is_file():
         raise FileNotFoundError(f"{run / 'best.keras'} is missing: is the fit finished?")
     model: Hybrid = keras.models.load_model(run / "best.keras", compile=False)
     data = json.loads((run / "data.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
-    work = target.with_name(f".{target.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
+    with new_version(target) as work:
         export_encoder(model, work / ENCODER)
         export_head(model, work / HEAD)
         sessions = Sessions((work / ENCODER).read_bytes(), (work / HEAD).read_bytes(), device="cpu")
@@ -71,17 +59,7 @@ def export(run: Path, target: Path) -> Bundle:
         for name in _COPIED:
             shutil.copyfile(run / name, work / name)
         (work / MODEL_CARD).write_text(model_card(manifest, metrics, data))
-        manifest["files"] = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
-        text = Manifest.model_validate(manifest).model_dump_json(indent=1).encode()
-        (work / MANIFEST).write_bytes(text)
-        (work / MANIFEST_HASH).write_text(sha256(text).hexdigest() + "\n")
-        load_bundle(work)
-        work.replace(target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        with suppress(OSError):  # keeps the folder of a model that has other versions
-            target.parent.rmdir()
-        raise
+        seal(work, manifest)
     return load_bundle(target)
 
 

@@ -50,7 +50,7 @@ class HeadWeights:
             scale,
             beta - mean * scale,
             *model.feature.get_weights(),
-            *model.lstm.get_weights(),
+            *model.lstms[0].get_weights(),
             *model.classifier.get_weights(),
         )
 

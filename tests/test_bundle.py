@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.bundle import (
     ENCODER,
@@ -22,6 +23,8 @@ from app.bundle import (
     file_sha256,
     find_bundle,
     load_bundle,
+    new_version,
+    seal,
 )
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from tests.serving import refused_to_start
@@ -139,6 +142,48 @@ def test_operating_points_are_found_by_name(bundle: Bundle) -> None:
     assert default is not None
     assert default.name == bundle.manifest.default_operating_point
     assert bundle.manifest.operating_point("no such point") is None
+
+
+# a new version
+
+
+def test_folder_that_is_sealed_is_a_bundle_of_all_its_files(copy: Path) -> None:
+    manifest = load_bundle(copy).manifest.model_dump(exclude={"files"})
+    (copy / "notes.txt").write_text("one more")
+    sealed = seal(copy, manifest | {"temperature": 2.0})
+    assert sealed.manifest.temperature == 2
+    assert {*sealed.manifest.files, MANIFEST, MANIFEST_HASH} == set(files_of(copy))
+    assert sealed.sha256 == load_bundle(copy).sha256
+    flip_a_bit(copy / "notes.txt")
+    with pytest.raises(BundleError, match=r"notes\.txt"):
+        load_bundle(copy)
+
+
+def test_folder_without_a_graph_is_not_sealed(copy: Path) -> None:
+    manifest = load_bundle(copy).manifest.model_dump(exclude={"files"})
+    (copy / HEAD).unlink()
+    with pytest.raises(ValidationError, match=HEAD):
+        seal(copy, manifest)
+
+
+def test_new_version_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "store" / "a" / "1.0.0"
+
+    def write(content: str, fault: bool) -> None:
+        with new_version(target) as work:
+            (work / "file").write_text(content)
+            assert not target.exists()
+            if fault:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write("half", fault=True)
+    assert list((tmp_path / "store").iterdir()) == []
+    write("whole", fault=False)
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        write("other", fault=False)
+    assert files_of(target.parent) == ["1.0.0"]
+    assert (target / "file").read_text() == "whole"
 
 
 # the store

@@ -129,7 +129,9 @@ def _draw_place(
         deepest = int(np.argmax(skin_distance))
         return deepest // width, deepest % width
     # Bright is glandular; the very brightest is calcified, muscle or saturated.
-    low, high = np.percentile(local_mean[allowed], (70, 97))
+    # Values that do occur, or a handful of places could leave none between the two.
+    low = np.percentile(local_mean[allowed], 70, method="lower")
+    high = np.percentile(local_mean[allowed], 97, method="higher")
     places = np.flatnonzero(allowed & (local_mean >= low) & (local_mean <= high))
     place = int(places[int(chance * places.size)])
     return place // width, place % width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -11,14 +10,13 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import to_tensor
 from training.breasts import Breasts
-from training.config import SeriesConfig
+from training.exam_series import ExamSeries
 from training.manifest import LabelledImage
 from training.metrics import positive_probability
 from training.models.hybrid import Hybrid
-from training.series import Series, pack, simulated
+from training.reading import read_series
 
 _BATCH = 16
-_VAL_SERIES_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -65,35 +63,15 @@ def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Score
     )
 
 
-def score_series(model: Hybrid, series: Sequence[Series], positive: int) -> Scores:
-    """Score series of any length; every series counts as a patient of its own."""
-    logits = []
-    for start in range(0, len(series), 4):
-        inputs, _ = pack(series[start : start + 4])
-        logits.append(np.asarray(model(inputs, training=False), np.float64))
-    names = tuple(f"series-{i}" for i in range(len(series)))
+def score_series(model: Hybrid, series: ExamSeries, positive: int) -> Scores:
+    """Score encoded series of any length."""
     return Scores(
-        truth=np.array([item.label == positive for item in series], np.int32),
-        logits=np.concatenate(logits),
+        truth=(series.labels == positive).astype(np.int32),
+        logits=read_series(model, series),
         positive=positive,
-        patients=names,
-        names=names,
+        patients=tuple(series.patients),
+        names=tuple(f"series-{i}" for i in range(len(series))),
     )
-
-
-def simulated_val_series(
-    val: Breasts, config: SeriesConfig, positive: int, intervals: NDArray[np.int64]
-) -> list[Series]:
-    """A fixed set of simulated series in lesion-free breasts of the validation patients."""
-    rng = np.random.default_rng(_VAL_SERIES_SEED)
-    lesion_free = np.flatnonzero(val.labels != positive)
-    chosen = rng.choice(lesion_free, config.val_count, replace=len(lesion_free) < config.val_count)
-    return [
-        simulated(
-            val, int(index), int(rng.integers(2, config.max_exams + 1)), positive, intervals, rng
-        )
-        for index in chosen
-    ]
 
 
 def _breast_name(row: LabelledImage) -> str:

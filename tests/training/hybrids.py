@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -10,11 +12,19 @@ from training.models.hybrid import Hybrid
 SIDE = 64
 
 
-def small_hybrid(classes: int = 2, seed: int = 0) -> Hybrid:
+def small_hybrid(classes: int = 2, seed: int = 0, **options: Any) -> Hybrid:
     """The ``paper`` encoder at 64 x 64, untrained but in no layer trivial."""
     keras.utils.set_random_seed(seed)
     model = Hybrid(
-        encoder="paper", height=SIDE, width=SIDE, classes=classes, features=12, lstm_units=8
+        **{
+            "encoder": "paper",
+            "height": SIDE,
+            "width": SIDE,
+            "classes": classes,
+            "features": 12,
+            "lstm_units": 8,
+        }
+        | options
     )
     model.build()
     rng = np.random.default_rng(seed)
@@ -29,7 +39,7 @@ def small_hybrid(classes: int = 2, seed: int = 0) -> Hybrid:
                     rng.uniform(0.4, 2, variance),
                 ]
             )
-    for layer in (model.feature, model.classifier, model.lstm):
+    for layer in (model.feature, model.classifier, *model.lstms):
         *kernels, bias = layer.get_weights()
         layer.set_weights([*(3 * kernel for kernel in kernels), rng.normal(0, 0.5, bias.shape)])
     return model

@@ -8,13 +8,13 @@ share one arithmetic: a single image is a series of one exam with one view.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from training.models import efficientnet_lite0, paper
+from training.models import efficientnet_lite0, paper, rows
 
 DAYS_PER_YEAR = 365.0
 # Generalised-mean pooling (Radenovic et al., TPAMI 2018, arXiv:1711.02512): the mean of cubes lets
@@ -25,7 +25,9 @@ POOLING_EPSILON = 1e-6
 ENCODERS = {
     "paper": paper.build_encoder,
     "efficientnet_lite0": efficientnet_lite0.build_encoder,
+    "rows": rows.build_encoder,
 }
+Reader = Literal["lstm", "last", "mean"]
 
 
 @keras.saving.register_keras_serializable("mammoseq")
@@ -35,8 +37,13 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
     Call with a dict: ``images`` float32 [images, height, width, 1] in [-1, 1]; ``slots`` int32
     [series, exams, views], exams in time order, padding (-1) on the right; ``days`` float32
     [series, exams], days since the previous exam, 0 for the first. Returns class logits float32
-    [series, classes]. ``frozen_until`` names the last encoder layer that keeps its weights ("" for
-    none): the first, high-resolution layers cost most and change least.
+    [series, classes]. ``encoder_options`` are further arguments of the encoder's builder.
+    ``frozen_until`` names the last encoder layer that keeps its weights ("" for none): the first,
+    high-resolution layers cost most and change least.
+
+    ``reader`` says how exams become one answer: ``lstm`` is the hybrid. ``last`` reads the last
+    exam alone (the CNN-only baseline), ``mean`` the mean of all exams, in no order: controls of
+    what the LSTM is worth.
     """
 
     def __init__(
@@ -46,8 +53,11 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
         height: int,
         width: int,
         classes: int,
+        encoder_options: dict[str, Any] | None = None,
+        reader: Reader = "lstm",
         features: int = 128,
         lstm_units: int = 64,
+        lstm_layers: int = 1,
         dropout: float = 0.3,
         frozen_until: str = "",
         **kwargs: Any,
@@ -58,27 +68,37 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
             "height": height,
             "width": width,
             "classes": classes,
+            "encoder_options": encoder_options,
+            "reader": reader,
             "features": features,
             "lstm_units": lstm_units,
+            "lstm_layers": lstm_layers,
             "dropout": dropout,
             "frozen_until": frozen_until,
         }
-        self.encoder = ENCODERS[encoder](height, width)
+        self.reader = reader
+        self.encoder = ENCODERS[encoder](height, width, **(encoder_options or {}))
         self.freeze_until(frozen_until)
         self.pool = layers.GlobalAveragePooling2D(name="pool")
         self.pooled_norm = layers.BatchNormalization(name="pooled_norm")
         self.pooled_dropout = layers.Dropout(dropout, name="pooled_dropout")
         self.feature = layers.Dense(features, activation="relu", name="feature")
         self.feature_dropout = layers.Dropout(dropout, name="feature_dropout")
-        self.lstm = layers.LSTM(lstm_units, return_sequences=True, name="lstm")
+        self.lstms = [
+            layers.LSTM(lstm_units, return_sequences=True, name="lstm" if i == 0 else f"lstm{i}")
+            for i in range(lstm_layers if reader == "lstm" else 0)
+        ]
         self.classifier = layers.Dense(classes, name="classifier")
 
     def build(self, input_shape: Any = None) -> None:
         channels = self.encoder.output_shape[-1]
         self.pooled_norm.build((None, channels))
         self.feature.build((None, channels))
-        self.lstm.build((None, None, self._config["features"] + 1))
-        self.classifier.build((None, self._config["lstm_units"]))
+        width = self._config["features"]
+        for lstm in self.lstms:
+            lstm.build((None, None, width + 1 if lstm is self.lstms[0] else width))
+            width = self._config["lstm_units"]
+        self.classifier.build((None, width))
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -100,27 +120,56 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
     def feature_maps(self, images: Any, *, training: bool = False) -> Any:
         """From images [images, height, width, 1] to the last feature map, the one that Grad-CAM
         weighs, [images, rows, columns, channels]."""
-        return self.encoder(images, training=training) ** POOLING_POWER
+        return cubed(self.encoder(images, training=training))
+
+    def features(self, pooled: Any, *, training: bool = False) -> Any:
+        """From pooled features [images, channels] to the feature vectors [images, features]."""
+        g = (pooled + POOLING_EPSILON) ** (1.0 / POOLING_POWER)  # [N, C]
+        g = self.pooled_dropout(self.pooled_norm(g, training=training), training=training)
+        return self.feature_dropout(self.feature(g), training=training)  # [N, F]
 
     def read_exams(self, pooled: Any, slots: Any, days: Any, *, training: bool = False) -> Any:
         """From pooled features [images, channels] to the logits of each series' last exam."""
         logits = self.read_every_exam(pooled, slots, days, training=training)  # [B, T, K]
-        present = ops.any(slots >= 0, axis=2)  # [B, T]
-        last = ops.sum(ops.cast(present, "int32"), axis=1) - 1  # [B]
-        chosen = ops.one_hot(last, ops.shape(slots)[1], dtype=logits.dtype)  # [B, T]
-        return ops.einsum("btk,bt->bk", logits, chosen)
+        return last_exam(logits, slots)
 
     def read_every_exam(self, pooled: Any, slots: Any, days: Any, *, training: bool = False) -> Any:
         """From pooled features [images, channels] to logits after each exam [series, exams,
         classes]. Steps beyond a series' last exam carry no meaning: the LSTM runs forward and
         padding is on the right, so it cannot reach an earlier step."""
-        g = (pooled + POOLING_EPSILON) ** (1.0 / POOLING_POWER)  # [N, C]
-        g = self.pooled_dropout(self.pooled_norm(g, training=training), training=training)
-        f = self.feature(g)  # [N, F]
-        f = self.feature_dropout(f, training=training)
-        seen = ops.cast(slots >= 0, f.dtype)[..., None]  # [B, T, V, 1]
-        views = ops.take(f, ops.maximum(slots, 0), axis=0) * seen  # [B, T, V, F]
-        exam = ops.sum(views, axis=2) / ops.maximum(ops.sum(seen, axis=2), 1.0)  # [B, T, F]
-        gap = ops.log1p(days) / float(np.log1p(DAYS_PER_YEAR))  # [B, T]; a year is 1
+        exam = exam_features(self.features(pooled, training=training), slots)  # [B, T, F]
+        return self.read_features(exam, days)
+
+    def read_features(self, exam: Any, days: Any) -> Any:
+        """From the exams' features [series, exams, features] to logits after each exam."""
+        if self.reader == "last":
+            return self.classifier(exam)
+        if self.reader == "mean":
+            count = ops.cumsum(ops.ones_like(exam[..., :1]), axis=1)  # [B, T, 1]
+            return self.classifier(ops.cumsum(exam, axis=1) / count)
+        gap = ops.cast(ops.log1p(days) / float(np.log1p(DAYS_PER_YEAR)), exam.dtype)  # a year is 1
         x = ops.concatenate([exam, gap[..., None]], axis=-1)  # [B, T, F + 1]
-        return self.classifier(self.lstm(x))
+        for lstm in self.lstms:
+            x = lstm(x)
+        return self.classifier(x)
+
+
+def cubed(maps: Any) -> Any:
+    """The feature map as pooling wants it, in single precision: cubes lose too much in half."""
+    return ops.cast(maps, "float32") ** POOLING_POWER
+
+
+def exam_features(features: Any, slots: Any) -> Any:
+    """From features of images [images, features] to those of exams, the mean of each exam's views
+    (no order, any number), [series, exams, features]."""
+    seen = ops.cast(slots >= 0, features.dtype)[..., None]  # [B, T, V, 1]
+    views = ops.take(features, ops.maximum(slots, 0), axis=0) * seen  # [B, T, V, F]
+    return ops.sum(views, axis=2) / ops.maximum(ops.sum(seen, axis=2), 1.0)
+
+
+def last_exam(of_exams: Any, slots: Any) -> Any:
+    """From values of exams [series, exams, values] to those of each series' last exam."""
+    present = ops.any(slots >= 0, axis=2)  # [B, T]
+    last = ops.sum(ops.cast(present, "int32"), axis=1) - 1  # [B]
+    chosen = ops.one_hot(last, ops.shape(slots)[1], dtype=of_exams.dtype)  # [B, T]
+    return ops.einsum("btk,bt->bk", of_exams, chosen)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-_FILTERS = (32, 64, 128, 256)
+_FIRST_FILTERS = 32
+_MOST_FILTERS = 256
 
 
-def build_encoder(height: int, width: int, channels: int = 1) -> keras.Model:
+def build_encoder(height: int, width: int, channels: int = 1, blocks: int = 4) -> keras.Model:
     """Map images float32 [batch, height, width, channels] in [-1, 1] to the last feature map,
-    float32 [batch, height / 16, width / 16, 256]."""
+    float32 [batch, height / 2**blocks, width / 2**blocks, 256] (fewer channels below 4 blocks)."""
     image = keras.Input((height, width, channels), name="image")
     x = image
-    for index, filters in enumerate(_FILTERS):
+    for index in range(blocks):
+        filters = min(_FIRST_FILTERS * 2**index, _MOST_FILTERS)
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{index}")(x)
         x = layers.BatchNormalization(name=f"bn{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
