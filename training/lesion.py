@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 # lost with the crop; horizontally the same figure is close enough.
 BREAST_HEIGHT_MM = 180.0
 BACKGROUND_GREY = 10
+MASKING_GREY = 200  # brighter tissue would hide a mass from anybody
 
 VISIBLE_DIAMETER_MM = 3.0  # a smaller mass is not drawn
 # Grey level added at the centre of a 10 mm mass, as a part of the spread between fat and gland in
 # that image (5th to 95th percentile, kept within the limits below): windowing stretches both alike.
 CONTRAST_AT_10_MM = (0.5, 0.9)
-TISSUE_SPREAD_GREY = (60.0, 110.0)
+TISSUE_SPREAD_GREY = (60.0, 80.0)
 # A projection sums along the thickness, but compression flattens a large mass more.
 CONTRAST_EXPONENT = 0.7
 
@@ -128,6 +129,8 @@ def _draw_place(
     if not allowed.any():
         deepest = int(np.argmax(skin_distance))
         return deepest // width, deepest % width
+    if (allowed & (local_mean <= MASKING_GREY)).any():
+        allowed &= local_mean <= MASKING_GREY
     # Bright is glandular; the very brightest is calcified, muscle or saturated.
     # Values that do occur, or a handful of places could leave none between the two.
     low = np.percentile(local_mean[allowed], 70, method="lower")
@@ -154,7 +157,7 @@ def _draw_template(rng: np.random.Generator) -> NDArray[np.float32]:
     # Spicules outside, body inside; the texture mottles both.
     mass = (body + spicules * (1.0 - body)) * _draw_texture(rng)
     # The margin is drawn too: from nearly circumscribed to indistinct.
-    margin_px = float(rng.uniform(0.05, 0.14)) * TEMPLATE_PX / (2.0 * TEMPLATE_RADII)
+    margin_px = float(rng.uniform(0.05, 0.16)) * TEMPLATE_PX / (2.0 * TEMPLATE_RADII)
     return cv2.GaussianBlur(mass, (0, 0), margin_px).astype(np.float32, copy=False)
 
 
@@ -163,7 +166,7 @@ def _draw_body(
 ) -> NDArray[np.float32]:
     """Thickness along the ray of an irregular, roughly ellipsoidal body."""
     orders = np.arange(2, 10)
-    amplitudes = rng.normal(0.0, 0.20, orders.size) / orders**0.8
+    amplitudes = rng.normal(0.0, 0.16, orders.size) / orders**0.8
     phases = rng.uniform(0.0, 2.0 * np.pi, orders.size)
     angles = np.linspace(-np.pi, np.pi, 256)
     waves = amplitudes[:, None] * np.cos(orders[:, None] * angles + phases[:, None])

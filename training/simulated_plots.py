@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training.ideal_observer import READERS, Observed
 from training.lesion import VISIBLE_DIAMETER_MM, px_per_mm
-from training.simulate import COURSES, PROGRAMMES, Course
+from training.simulate import COURSES, PROGRAMMES, Course, SimulatedSeries
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -46,20 +46,13 @@ class Made:
 
     name: str
     course: Course
+    final_diameter_mm: float
     growing_doubling_days: float
     slow_doubling_days: float
     days: list[int]
     diameters_mm: list[float]
     lesion_px: list[list[float]]  # (row, column) of every exam
     images: list[str]  # relative to the run folder
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A series to be looked at: ``images`` uint8 [exams, height, width]."""
-
-    truth: Made
-    images: NDArray[np.uint8]
 
 
 def plot_observer(path: Path, observed: Sequence[Observed]) -> None:
@@ -157,33 +150,33 @@ def plot_final(path: Path, made: Sequence[Made]) -> None:
     _save(figure, path)
 
 
-def plot_sheet(path: Path, shown: Sequence[Shown]) -> None:
+def plot_sheet(path: Path, shown: Sequence[SimulatedSeries]) -> None:
     """One row a series, one column an exam, the mass marked with a circle around it."""
-    columns = max(len(item.images) for item in shown)
+    columns = max(len(series.images) for series in shown)
     height, width = shown[0].images.shape[1:]
-    size = (1.9 * columns, 1.9 * len(shown) * (height / width + 0.22))
+    size = (1.9 * columns, 1.9 * len(shown) * (0.97 * height / width + 0.12))
     figure, panels = plt.subplots(
         len(shown), columns, figsize=size, squeeze=False, layout="constrained"
     )
     for axes in panels.flat:
         axes.set_axis_off()
-    for line, item in zip(panels, shown, strict=True):
-        for axes, exam in zip(line, range(len(item.images)), strict=False):
-            _show_exam(axes, item, exam)
+    for line, series in zip(panels, shown, strict=True):
+        for axes, exam in zip(line, range(len(series.images)), strict=False):
+            _show_exam(axes, series, exam)
     _save(figure, path)
 
 
-def _show_exam(axes: Axes, item: Shown, exam: int) -> None:
-    truth, pixels = item.truth, item.images[exam]
+def _show_exam(axes: Axes, series: SimulatedSeries, exam: int) -> None:
+    pixels = series.images[exam]
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-    row, column = truth.lesion_px[exam]
-    diameter = truth.diameters_mm[exam]
+    row, column = (float(place) for place in series.lesion_px[exam])
+    diameter = series.diameters_mm[exam]
     around = 0.75 * diameter * px_per_mm(pixels.shape) + 6
     axes.add_patch(
-        Circle((column, row), around, fill=False, color=_COLOURS[truth.course], linewidth=1.2)
+        Circle((column, row), around, fill=False, color=_COLOURS[series.course], linewidth=1.2)
     )
     size = f"{diameter:.0f} mm" if diameter >= VISIBLE_DIAMETER_MM else "not visible"
-    when = f"+{truth.days[exam] / _DAYS_PER_YEAR:.1f} y" if exam else truth.course
+    when = f"+{series.days[exam] / _DAYS_PER_YEAR:.1f} y" if exam else series.course
     axes.set_title(f"{when}: {size}", fontsize=9)
 
 

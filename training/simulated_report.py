@@ -17,8 +17,8 @@ from training.ideal_observer import READERS, Observed
 from training.metrics import Estimate, auc, bootstrap
 from training.page import Section, Table, write_page
 from training.run_folder import write_metrics
-from training.simulate import COURSES
-from training.simulated_plots import Made, Shown
+from training.simulate import COURSES, SimulatedSeries, Timeline
+from training.simulated_plots import Made
 
 SOURCES = (
     "Peer et al., Cancer 1993;71:3547-51 (doubling times of breast cancers by age).",
@@ -53,7 +53,7 @@ def write_simulated_report(
     plots.plot_diameters(run / "diameters.png", made)
     plots.plot_final(run / "final_sizes.png", made)
     plots.plot_observer(run / "ideal_observer.png", observed)
-    plots.plot_sheet(run / "examples.png", [_shown(run, m) for m in _examples(made)])
+    plots.plot_sheet(run / "examples.png", [_read(run, m) for m in _examples(made)])
 
     counts = [[c, str(of_course[c]), "positive" if c == "growing" else ""] for c in COURSES]
     sections = [
@@ -94,7 +94,7 @@ def _observer_table(observed: Sequence[Observed]) -> Table:
     return Table(
         ("exams", "error of a diameter", *READERS),
         [
-            [str(exams), f"{error:.0%}", *(cells[reader] for reader in READERS)]
+            [str(exams), f"{error:.0%}", *(cells.get(reader, "") for reader in READERS)]
             for (exams, error), cells in sorted(rows.items(), key=lambda row: row[0][::-1])
         ],
     )
@@ -110,6 +110,18 @@ def _examples(made: Sequence[Made]) -> list[Made]:
     return found
 
 
-def _shown(run: Path, truth: Made) -> Shown:
-    read = [cv2.imread(str(run / image), cv2.IMREAD_GRAYSCALE) for image in truth.images]
-    return Shown(truth, np.stack([image for image in read if image is not None]).astype(np.uint8))
+def _read(run: Path, made: Made) -> SimulatedSeries:
+    read = [cv2.imread(str(run / image), cv2.IMREAD_GRAYSCALE) for image in made.images]
+    timeline = Timeline(
+        tuple(made.days),
+        made.final_diameter_mm,
+        made.growing_doubling_days,
+        made.slow_doubling_days,
+    )
+    return SimulatedSeries(
+        images=np.stack([image for image in read if image is not None]).astype(np.uint8),
+        timeline=timeline,
+        course=made.course,
+        lesion_px=np.array(made.lesion_px, np.float32),
+        diameters_mm=tuple(made.diameters_mm),
+    )

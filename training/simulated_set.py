@@ -169,6 +169,7 @@ def _make_once(
     made = Made(
         name=name,
         course=series.course,
+        final_diameter_mm=series.timeline.final_diameter_mm,
         growing_doubling_days=series.timeline.growing_doubling_days,
         slow_doubling_days=series.timeline.slow_doubling_days,
         days=list(series.days),
