@@ -76,6 +76,14 @@ def load(
     return Breasts(pixels, rows, labels), left_out
 
 
+def is_cached(images: Sequence[LabelledImage], size: InputGeometry, cache: Path) -> bool:
+    """Whether ``load`` would find these images, as they are now, in ``cache``."""
+    return (
+        all(image.path.is_file() for image in images)
+        and (cache / f"{_cache_key(images, size)}.npy").exists()
+    )
+
+
 def _cache_key(images: Sequence[LabelledImage], size: InputGeometry) -> str:
     facts = [(str(image.path), image.path.stat().st_mtime_ns) for image in images]
     text = json.dumps([PREPROCESSING_VERSION, size.height, size.width, facts])

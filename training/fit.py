@@ -83,10 +83,16 @@ def fit(config: FitConfig) -> Path:
 
 def load_data(config: FitConfig) -> tuple[Breasts, Breasts, tuple[str, ...]]:
     """Read, split and preprocess what the config names; write ``data.json``."""
-    images = manifest.read(config.data.manifest, config.data.image_root)
+    size = InputGeometry(config.model.height, config.model.width)
+    images = manifest.read_checked(
+        config.data.manifest,
+        config.data.image_root,
+        classes=config.data.classes,
+        positive_class=config.data.positive_class,
+        is_known=lambda images: breasts_module.is_cached(images, size, config.cache),
+    )
     images = manifest.with_splits(images, config.data.val_fraction, config.optimiser.seed)
     classes = manifest.classes_of(images, config.data.positive_class)
-    size = InputGeometry(config.model.height, config.model.width)
     loaded, left_out = breasts_module.load(images, classes, size, config.cache)
     train, val = loaded.of_split("train"), loaded.of_split("val")
     facts = {
