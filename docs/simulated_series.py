@@ -35,7 +35,7 @@ def main() -> None:
         )
         for course in COURSES
     ]
-    plot_sheet(_PICTURE, shown)
+    plot_sheet(_PICTURE, shown, column_inches=1.4)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from training.ideal_observer import READERS, Observed
 from training.lesion import VISIBLE_DIAMETER_MM, px_per_mm
-from training.simulate import COURSES, PROGRAMMES, Course, SimulatedSeries
+from training.simulate import COURSES, LARGEST_DIAMETER_MM, PROGRAMMES, Course, SimulatedSeries
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -101,7 +101,7 @@ def plot_doubling(path: Path, made: Sequence[Made]) -> None:
         xlabel="volume doubling time, days", ylabel="series",
         title="Doubling times drawn; dashed: published medians of cancers",
     )  # fmt: skip
-    axes.legend(loc="upper left")
+    axes.legend(loc="center left")
     _save(figure, path)
 
 
@@ -114,7 +114,7 @@ def plot_intervals(path: Path, made: Sequence[Made], intervals: NDArray[np.int64
     right.hist(drawn, np.arange(0, 2700, 45).tolist(), color="#2c7fb8")
     for factor in PROGRAMMES:
         right.axvline(factor * float(np.median(intervals)), color="black", lw=0.8, ls="--")
-    right.set(xlabel="days", title="Drawn: real interval x programme; dashed: programmes")
+    right.set(xlabel="days", title="Drawn; dashed: programmes")
     _save(figure, path)
 
 
@@ -128,7 +128,8 @@ def plot_diameters(path: Path, made: Sequence[Made]) -> None:
             years = (np.array(m.days) - m.days[-1]) / _DAYS_PER_YEAR
             axes.plot(years, m.diameters_mm, "o-", ms=3, lw=0.8, alpha=0.6, color=_COLOURS[course])
         axes.axhspan(0, VISIBLE_DIAMETER_MM, color="black", alpha=0.1)
-        axes.set(title=course, xlabel="years before the last exam", ylim=(0, None))
+        axes.set(title=course, xlabel="years before the last exam")
+    panels[0].set_ylim(0, 1.05 * LARGEST_DIAMETER_MM)  # shared
     panels[0].set_ylabel("diameter, mm; grey: not drawn")
     _save(figure, path)
 
@@ -144,17 +145,18 @@ def plot_final(path: Path, made: Sequence[Made]) -> None:
             axes.step(final, share, where="post", color=_COLOURS[course], label=label)
     axes.set(
         xlabel="diameter at the last exam, mm", ylabel="share of the series up to that diameter",
-        title="The last exam alone tells nothing",
+        title="Final sizes, by course",
     )  # fmt: skip
     axes.legend()
     _save(figure, path)
 
 
-def plot_sheet(path: Path, shown: Sequence[SimulatedSeries]) -> None:
+def plot_sheet(path: Path, shown: Sequence[SimulatedSeries], column_inches: float = 1.9) -> None:
     """One row a series, one column an exam, the mass marked with a circle around it."""
     columns = max(len(series.images) for series in shown)
     height, width = shown[0].images.shape[1:]
-    size = (1.9 * columns, 1.9 * len(shown) * (0.97 * height / width + 0.12))
+    row_inches = 0.97 * column_inches * height / width + 0.23
+    size = (column_inches * columns, row_inches * len(shown))
     figure, panels = plt.subplots(
         len(shown), columns, figsize=size, squeeze=False, layout="constrained"
     )

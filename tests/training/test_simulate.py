@@ -223,6 +223,14 @@ def test_lesion_is_placed_in_glandular_tissue(breast: NDArray[np.uint8]) -> None
         assert np.hypot(lesion.row - 256, lesion.column - 150) < 98
 
 
+def test_lesion_avoids_tissue_that_would_hide_it(breast: NDArray[np.uint8]) -> None:
+    dense = breast.copy()
+    dense[170:340, 70:150] = 240
+    for seed in SEEDS:
+        lesion = draw_lesion(dense, 10.0, np.random.default_rng(seed))
+        assert dense[lesion.row, lesion.column] < 240
+
+
 @pytest.mark.parametrize(
     "empty", [np.zeros((HEIGHT, WIDTH), np.uint8), np.full((64, 40), 90, np.uint8)]
 )
