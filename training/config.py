@@ -59,8 +59,8 @@ class MassesConfig(Section):
 class SeriesConfig(Section):
     """Simulated exam series, from which the head learns time once the encoder has learned images.
 
-    ``breasts`` lesion-free training images get a mass (0: no such stage), and as many real ones
-    are kept unchanged; each is encoded at ``acquisitions`` (a third of them for real ones).
+    ``breasts`` lesion-free training images get a mass (0: no such stage), each encoded at
+    ``acquisitions``; as many encoded exams again are of real images, three times as many images.
     ``val_count`` series are for choosing. Series have up to ``max_exams`` exams at the intervals
     of ``study_dates``."""
 
@@ -69,8 +69,9 @@ class SeriesConfig(Section):
     acquisitions: int = Field(24, ge=12)
     val_count: int = Field(320, ge=8)
     max_exams: int = Field(5, ge=2)
-    epochs: int = Field(40, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(60, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)  # series never come twice: less is needed
 
 
 class OptimiserConfig(Section):

@@ -68,7 +68,7 @@ def fit(config: FitConfig) -> Path:
     train, val, classes = load_data(config)
     positive = len(classes) - 1
     progress = _learn_images(config, train, val, classes)
-    model: Hybrid = keras.models.load_model(config.run / "best-image.keras")
+    model: Hybrid = keras.models.load_model(config.run / "best-image.keras", compile=False)
     val_series = None
     if model.reader == "lstm" and config.series.breasts:
         val_series = _learn_time(config, model, train, val, positive)
@@ -184,7 +184,7 @@ def _learn_images(
         tuple(lesson.hybrid.encoder.output_shape[1:3]),
         optimiser.label_smoothing,
     )
-    while not _is_done(progress, optimiser):
+    while not is_done(progress, optimiser):
         if progress.epoch <= optimiser.head_epochs:
             _start_stage(config, lesson, head_only=progress.epoch < optimiser.head_epochs)
             average = lesson.get_weights()
@@ -216,7 +216,7 @@ def _learn_images(
     return progress
 
 
-def _is_done(progress: Progress, optimiser: OptimiserConfig) -> bool:
+def is_done(progress: Progress, optimiser: OptimiserConfig) -> bool:
     waited = progress.epoch - progress.best_epoch
     stopped_early = 0 < optimiser.patience <= waited and progress.epoch > optimiser.head_epochs
     return progress.epoch >= optimiser.epochs or stopped_early
@@ -344,19 +344,19 @@ def _learn_time(
     encode = exam_series.pooled_encoder(model)
     rng = np.random.default_rng(seed)
 
-    def bank(name: str, make: Any, indices: NDArray[Any], acquisitions: int) -> ExamBank:
+    def bank(name: str, make: Any, indices: NDArray[Any], most: int, acquisitions: int) -> ExamBank:
         stored = config.run / f"{name}-bank.npz"
-        some = [int(i) for i in rng.permutation(indices)[: chosen.breasts]]
+        some = [int(i) for i in rng.permutation(indices)[:most]]
         if not stored.exists():
             made = make(encode, train, some, acquisitions, seed)
             replace(stored, lambda path: exam_bank.save(made, path))
         return exam_bank.load(stored)
 
     lesion_free = np.flatnonzero(train.labels != positive)
-    masses = bank("mass", exam_bank.bank_of_masses, lesion_free, chosen.acquisitions)
-    real = bank(
-        "real", exam_bank.bank_of_unchanged, np.arange(len(train)), chosen.acquisitions // 3
-    )
+    count, acquisitions = chosen.breasts, chosen.acquisitions
+    masses = bank("mass", exam_bank.bank_of_masses, lesion_free, count, acquisitions)
+    everyone = np.arange(len(train))
+    real = bank("real", exam_bank.bank_of_unchanged, everyone, 3 * count, acquisitions // 6)
     stored = config.run / "val-series.npz"
     if not stored.exists():
         made = exam_series.encode_series(
@@ -370,6 +370,8 @@ def _learn_time(
         replace(stored, lambda path: exam_series.save(made, path))
     validation = exam_series.load(stored)
     most = chosen.max_exams
+    for layer in (model.pooled_dropout, model.feature_dropout):
+        layer.rate = chosen.dropout
     history = fit_head(
         model,
         lambda n, rng: exam_bank.draw_simulated(masses, n, most, positive, intervals, rng),
