@@ -29,6 +29,7 @@ MANIFEST_HASH = "manifest.sha256"
 ENCODER = "encoder.onnx"
 HEAD = "head.onnx"
 MODEL_CARD = "MODEL_CARD.md"
+Precision = Literal["fp32", "int8", "fp16"]
 
 
 class BundleError(Exception):
@@ -93,6 +94,7 @@ class Manifest(_Part):
     data: dict[str, Any]
     verification: dict[str, Any]
     tools: dict[str, str]
+    precision: Precision = "fp32"  # of the encoder's arithmetic
     files: dict[str, str]
 
     @model_validator(mode="after")

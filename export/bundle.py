@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from app.bundle import (
     DISCLAIMER,
@@ -21,6 +20,7 @@ from app.bundle import (
     MODEL_CARD,
     SCHEMA_VERSION,
     Bundle,
+    Precision,
     check_new_version,
     load_bundle,
     new_version,
@@ -30,6 +30,7 @@ from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.sessions import Sessions
 from export.card import model_card
 from export.graphs import export_encoder, export_head
+from export.reduced import read_pixels, reduced_encoder
 from export.verify import verify
 from training.models.hybrid import Hybrid
 
@@ -37,8 +38,9 @@ _COPIED = ("metrics.json", "history.csv", "roc.png", "reliability.png", "history
 _TOOLS = ("tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy")
 
 
-def export(run: Path, target: Path) -> Bundle:
-    """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``.
+def export(run: Path, target: Path, precision: Precision = "fp32") -> Bundle:
+    """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``. Calibrates int8 on
+    the training images in the run's ``calibration.npz``.
 
     Everything is written beside the target and moved there once verified. Raises
     ``VerificationError``, and ``FileExistsError`` if there is such a version already.
@@ -46,6 +48,7 @@ def export(run: Path, target: Path) -> Bundle:
     check_new_version(target)
     if not (run / "best.keras").is_file():
         raise FileNotFoundError(f"{run / 'best.keras'} is missing: is the fit finished?")
+    calibrate_on = read_pixels(run / "calibration.npz") if precision == "int8" else None
     model: Hybrid = keras.models.load_model(run / "best.keras", compile=False)
     data = json.loads((run / "data.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
@@ -53,9 +56,19 @@ def export(run: Path, target: Path) -> Bundle:
         export_encoder(model, work / ENCODER)
         export_head(model, work / HEAD)
         sessions = Sessions((work / ENCODER).read_bytes(), (work / HEAD).read_bytes(), device="cpu")
-        with np.load(run / "verification.npz") as stored:
-            verification = asdict(verify(model, sessions, stored["pixels"]))
-        manifest = _manifest(model, target, data, metrics, verification)
+        pixels = read_pixels(run / "verification.npz")
+        verification = asdict(verify(model, sessions, pixels))
+        if precision != "fp32":
+            encoder, verification["reduced"] = reduced_encoder(
+                (work / ENCODER).read_bytes(),
+                (work / HEAD).read_bytes(),
+                precision,
+                positive=data["classes"].index(data["positive_class"]),
+                calibrate_on=calibrate_on,
+                verify_on=pixels,
+            )
+            (work / ENCODER).write_bytes(encoder)
+        manifest = _manifest(model, target, data, metrics, verification, precision)
         for name in _COPIED:
             shutil.copyfile(run / name, work / name)
         (work / MODEL_CARD).write_text(model_card(manifest, metrics, data))
@@ -69,6 +82,7 @@ def _manifest(
     data: dict[str, Any],
     metrics: dict[str, Any],
     verification: dict[str, Any],
+    precision: Precision,
 ) -> dict[str, Any]:
     height, width, _ = model.encoder.input_shape[1:]
     rows, columns, _ = model.encoder.output_shape[1:]
@@ -105,6 +119,7 @@ def _manifest(
             "auc_per_breast": metrics["auc_per_breast"],
             "auc_per_image": metrics["auc_per_image"],
         },
+        "precision": precision,
         "verification": verification,
         "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_PRECISION = "\n## Precision\n\n"
+
 
 def _change_over_time(auc: dict[str, float]) -> str:
     if auc["low"] > 0.5:
@@ -34,7 +36,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any], data: dict[str
     )
     calibration, simulated = metrics["calibration"], metrics["simulated_series"]
     verification = manifest["verification"]
-    return f"""# {manifest["name"]} {manifest["version"]}
+    card = f"""# {manifest["name"]} {manifest["version"]}
 
 **{manifest["intended_use"]}**
 
@@ -98,4 +100,27 @@ Simulated series of unseen patients ({simulated["series"]}), growing against sta
 {manifest["tools"]}. Exported graphs compared with Keras on {verification["cases"]}
 series of real images: probabilities differ by at most {verification["probability"]:.1e}, heatmaps
 by {verification["heatmap"]:.1e}.
+"""
+    return with_precision(card, manifest)
+
+
+def with_precision(card: str, manifest: dict[str, Any]) -> str:
+    """A card with the name and version of ``manifest`` and, at its end, what is said of the
+    precision, in place of what it said before."""
+    _, _, rest = card.partition("\n")
+    kept = rest.split(_PRECISION)[0].rstrip()
+    return f"# {manifest['name']} {manifest['version']}\n{kept}\n{_PRECISION}{_precision(manifest)}"
+
+
+def _precision(manifest: dict[str, Any]) -> str:
+    if manifest["precision"] == "fp32":
+        return "fp32: the encoder calculates as it was trained.\n"
+    cost = manifest["verification"]["reduced"]
+    made = f", calibrated on {n} images" if (n := cost.get("calibration_images")) else ""
+    return f"""{manifest["precision"]}: the encoder was reduced after training{made}; the head is
+fp32. All figures above are those of the fp32 model. On {cost["images"]} real images the
+uncalibrated probability differs from it by {cost["probability_mean"]:.4f} on average and
+{cost["probability_largest"]:.4f} at most; heatmaps correlate with those of fp32 by
+{cost["heatmap_mean"]:.3f} on average and {cost["heatmap_worst"]:.3f} at worst.
+`python -m training compare` measures what that costs in AUC.
 """
