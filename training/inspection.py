@@ -82,7 +82,7 @@ def inspect(config: InspectConfig) -> Path:
     cv2.setNumThreads(1)  # the pool is the parallelism
     data = config.data
     rows, findings = manifest.parse(data.manifest, data.image_root)
-    findings += manifest.check(rows, positive_class=data.positive_class)
+    findings += manifest.check(rows, data.classes, data.positive_class)
     findings += manifest.check_sides(rows, data.positive_class)
     there = [row for row in rows if row.label and row.path.is_file()]
     looked = manifest.in_pool(see, there, "look at images")

@@ -31,7 +31,6 @@ FOLDS = 5
 _THUMBNAIL = 16
 _HISTOGRAM = 32
 _MOST_VALUES = 250  # of a column of words; rarer ones count as unknown
-_FEW_VALUES = 20  # a column of numbers with no more of them is one of names
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def measure(
     """AUC of a classifier on ``features`` [images, n] or [images], cross-validated by patient.
 
     ``linear``: logistic regression, for many alike numbers such as pixels; otherwise gradient
-    boosted trees, which take numbers of any scale, names and gaps.
+    boosted trees, which take numbers of any scale or order, and gaps.
     """
     features = features.reshape(len(truth), -1)
     fewest = min(len({p for p, t in zip(patients, truth, strict=True) if t == k}) for k in (0, 1))
@@ -105,11 +104,14 @@ def measure(
     if linear:
         classifier: Any = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=1000))
     else:
-        few = [len(np.unique(column)) <= _FEW_VALUES for column in features.T]
         classifier = HistGradientBoostingClassifier(
-            max_iter=60, learning_rate=0.05, max_leaf_nodes=8, categorical_features=few,
-            early_stopping=False, random_state=0,
-        )  # fmt: skip
+            max_iter=60,
+            learning_rate=0.05,
+            max_leaf_nodes=8,
+            min_samples_leaf=min(20, 1 + len(truth) // 20),
+            early_stopping=False,
+            random_state=0,
+        )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     probability = cross_val_predict(
         classifier, features, truth, groups=patients, cv=folds, method="predict_proba"
