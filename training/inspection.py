@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ def inspect(config: InspectConfig) -> Path:
     cv2.setNumThreads(1)  # the pool is the parallelism
     data = config.data
     rows, findings = manifest.parse(data.manifest, data.image_root)
-    findings += manifest.check(rows, positive_class=data.positive_class)
+    findings += manifest.check(rows, data.classes, data.positive_class)
     findings += manifest.check_sides(rows, data.positive_class)
     there = [row for row in rows if row.label and row.path.is_file()]
     looked = manifest.in_pool(see, there, "look at images")
@@ -117,6 +118,7 @@ def see(row: LabelledImage) -> Seen | str:
         blank, inverted = False, crop_breast(pixels, _TRIED)[2]
     except Refusal:
         blank, inverted = True, False
+    upright = shortcuts.oriented(pixels, inverted)
     scale = 255.0 / max(int(pixels.max()), 1)
     return Seen(
         row=row,
@@ -125,8 +127,8 @@ def see(row: LabelledImage) -> Seen | str:
         blank=blank,
         inverted=inverted,
         look=duplicates.look_at(data, pixels),
-        edges=shortcuts.borders_and_histogram(pixels),
-        thumbnail=shortcuts.small_thumbnail(pixels),
+        edges=shortcuts.borders_and_histogram(upright),
+        thumbnail=shortcuts.small_thumbnail(upright),
         picture=(scale * duplicates.thumbnail(pixels, _SAMPLE_SIDE)).astype(np.uint8),
     )
 
@@ -136,14 +138,14 @@ def find_shortcuts(seen: Sequence[Seen], positive_class: str) -> list[Shortcut]:
     truth = np.array([image.row.label == positive_class for image in seen], np.int32)
     patients = [image.row.patient_id for image in seen]
     file_facts = np.array([(s.bytes, s.facts.rows, s.facts.columns, s.facts.bits) for s in seen])
-    kinds: list[tuple[str, NDArray[np.float64], bool]] = [
-        ("borders and grey histogram", np.stack([image.edges for image in seen]), False),
-        ("16 x 16 thumbnail", np.stack([image.thumbnail for image in seen]), True),
-        ("size of file and picture", file_facts, False),
+    kinds: list[tuple[str, NDArray[Any]]] = [
+        ("borders and grey histogram", np.stack([image.edges for image in seen])),
+        ("16 x 16 thumbnail", np.stack([image.thumbnail for image in seen])),
+        ("size of file and picture", file_facts),
     ]
     columns = shortcuts.columns_of([image.row for image in seen])
-    kinds += [(f"column {name}", column, False) for name, column in columns.items()]
+    kinds += [(f"column {name}", column) for name, column in columns.items()]
     return [
-        shortcuts.measure(name, features, truth, patients, linear=linear)
-        for name, features, linear in tqdm(kinds, "shortcuts", unit="kind", disable=None)
+        shortcuts.measure(name, features, truth, patients)
+        for name, features in tqdm(kinds, "shortcuts", unit="kind", disable=None)
     ]

@@ -93,9 +93,10 @@ def figures(
     for piece in pieces:
         truth, said = files.labels[piece.test], piece.probability.argmax(axis=1)
         per_file = weights[:, files.groups[piece.test]]
-        found["accuracy"].append(weighted_accuracy(truth == said, per_file))
-        found["macro_f1"].append(weighted_macro_f1(truth, said, per_file))
-        found["auc"].append(weighted_auc(truth, piece.probability, per_file))
+        with np.errstate(invalid="ignore"):  # NaN for a draw that misses a class
+            found["accuracy"].append(weighted_accuracy(truth == said, per_file))
+            found["macro_f1"].append(weighted_macro_f1(truth, said, per_file))
+            found["auc"].append(weighted_auc(truth, piece.probability, per_file))
     return {name: Drawn(np.mean(values, axis=0)) for name, values in found.items()}
 
 

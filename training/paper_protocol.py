@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from app.imaging.decode import decode
 from training import manifest, run_folder
 from training.config import Section
+from training.duplicates import thumbnail
 from training.manifest import MAX_PIXELS, LabelledImage
 from training.models.hybrid import Hybrid
 from training.paper_figures import ARMS, Arm, Files, Piece
@@ -84,7 +84,7 @@ def paper_protocol(config: PaperConfig) -> Path:
             run_folder.replace(stored, train_and_score)
         with np.load(stored) as arrays:
             pieces[arm].append(Piece(**arrays))
-    write_report(config.run, pictures.files, list(pieces.items()))
+    write_report(config.run, pictures.files, pieces)
     return config.run
 
 
@@ -104,8 +104,8 @@ def read_pictures(config: PaperConfig) -> Pictures:
 
     def pixels_of(row: LabelledImage) -> NDArray[np.uint8]:
         grey, _ = decode(row.path.read_bytes(), MAX_PIXELS)
-        square = cv2.resize(grey, (config.side, config.side), interpolation=cv2.INTER_AREA)
-        return np.asarray(square >> 8 if square.dtype == np.uint16 else square, np.uint8)
+        scale = 255.0 / np.iinfo(grey.dtype).max
+        return np.asarray(np.rint(scale * thumbnail(grey, config.side)), np.uint8)
 
     classes = tuple(sorted({row.label for row in images}))
     labels = np.array([classes.index(row.label) for row in images], np.int32)

@@ -221,7 +221,7 @@ def _plot_figures(
             places[0] + width * 0.46,
             color="black",
             linewidth=2,
-            label="trivial rule: how much is black or white" if position == 0 else None,
+            label="trivial rule: how much is black or white" if position == 0 else "",
         )
     axes.axhline(PAPER_ACCURACY, color="grey", linewidth=1, linestyle="--")
     axes.text(len(FIGURES) - 0.55, PAPER_ACCURACY + 0.01, "accuracy in the paper", ha="right")
