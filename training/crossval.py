@@ -8,7 +8,8 @@ run resumes: folds that have scores are not fitted again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from training.breasts import Breasts
 from training.config import Section
 from training.crossval_page import NOTE, write_page
 from training.folds import Fold, k_folds, write_manifest
+from training.manifest import LabelledImage
 from training.metrics import positive_probability
 from training.out_of_fold import OutOfFold
 from training.run_folder import open_run, write_metrics
@@ -101,7 +103,15 @@ def crossval(config: CrossvalConfig) -> Path:
 def _prepare(config: CrossvalConfig) -> _Data:
     """Read and split the data, then open the run; a faulty manifest leaves no run folder."""
     source = config.fit.data
-    images = manifest.read(source.manifest, source.image_root)
+    size = InputGeometry(config.fit.model.height, config.fit.model.width)
+    images = manifest.read_checked(
+        source.manifest,
+        source.image_root,
+        classes=source.classes,
+        positive_class=source.positive_class,
+        sides=(),
+        is_known=lambda found: breasts.is_cached(found, size, config.fit.cache),
+    )
     classes = manifest.classes_of(images, source.positive_class)
     folds = k_folds(
         images,
@@ -112,10 +122,14 @@ def _prepare(config: CrossvalConfig) -> _Data:
     )
     open_run(config.run, config)
     (config.run / "folds").mkdir(exist_ok=True)
+    loaded, left_out = breasts.load(images, classes, size, config.fit.cache)
     for fold in folds:
         write_manifest(fold.images, _manifest(config, fold))
-    size = InputGeometry(config.fit.model.height, config.fit.model.width)
-    loaded, _ = breasts.load(images, classes, size, config.fit.cache)
+        if not breasts.is_cached(fold.images, size, config.fit.cache):
+            pixels = _of_patients(loaded, fold.images).pixels
+            paths = {str(image.path) for image in fold.images}
+            lacking = {path: why for path, why in left_out.items() if path in paths}
+            breasts.store(fold.images, size, config.fit.cache, pixels, lacking)
     return _Data(loaded, len(classes) - 1, folds)
 
 
@@ -136,12 +150,7 @@ def _fit_and_score(config: CrossvalConfig, data: _Data, fold: Fold, architecture
     run = run_fit(
         complete(config.fit, _folder(config, fold, architecture), config.backend, changes)
     )
-    patients = {image.patient_id for image in fold.test}
-    rows = tuple(
-        replace(row, split="test" if row.patient_id in patients else "")
-        for row in data.breasts.rows
-    )
-    test = replace(data.breasts, rows=rows).of_split("test")
+    test = _of_patients(data.breasts, fold.test)
     model = keras.models.load_model(run / "best.keras")
     _, scores = score_breasts(model, test, data.positive)
     temperature = json.loads((run / "metrics.json").read_text())["calibration"]["temperature"]
@@ -153,6 +162,13 @@ def _fit_and_score(config: CrossvalConfig, data: _Data, fold: Fold, architecture
         names=scores.names,
     )
     out_of_fold.save(held_out, run / _SCORES)
+
+
+def _of_patients(loaded: Breasts, images: Sequence[LabelledImage]) -> Breasts:
+    """The part of ``loaded`` that is of the patients of ``images``."""
+    patients = {image.patient_id for image in images}
+    keep = [i for i, row in enumerate(loaded.rows) if row.patient_id in patients]
+    return Breasts(loaded.pixels[keep], tuple(loaded.rows[i] for i in keep), loaded.labels[keep])
 
 
 def _counts(data: _Data) -> dict[str, int]:

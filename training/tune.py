@@ -22,7 +22,8 @@ from optuna.trial import FrozenTrial
 from pydantic import Field, ValidationError, model_validator
 from tqdm import tqdm
 
-from training import manifest
+from app.imaging.preprocess import InputGeometry
+from training import breasts, manifest
 from training.config import FitConfig, Section
 from training.metrics import Estimate
 from training.run_folder import open_run, write_metrics
@@ -116,9 +117,14 @@ def _faults_of(config: TuneConfig, values: Mapping[str, Any]) -> list[str]:
 
 def _check_data(table: FitTable) -> None:
     """Raise ``ManifestError`` before a search is started on data that no fit takes."""
-    images = manifest.read(table.data.manifest, table.data.image_root)
-    manifest.with_splits(images, table.data.val_fraction, table.optimiser.seed)
-    manifest.classes_of(images, table.data.positive_class)
+    size = InputGeometry(table.model.height, table.model.width)
+    manifest.read_checked(
+        table.data.manifest,
+        table.data.image_root,
+        classes=table.data.classes,
+        positive_class=table.data.positive_class,
+        is_known=lambda images: breasts.is_cached(images, size, table.cache),
+    )
 
 
 def _distributions(space: SpaceConfig) -> dict[str, BaseDistribution]:

@@ -49,7 +49,7 @@ def tiny_fit(folder: Path, manifest: Path) -> dict[str, Any]:
             "lstm_units": 4,
         },
         "masses": {"share": 0.0},
-        "series": {"count": 0},
+        "series": {"breasts": 0},
         "optimiser": {
             "epochs": 1, "head_epochs": 0, "images_per_batch": 12, "average_every": 1,
         },
