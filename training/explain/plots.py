@@ -99,7 +99,7 @@ def plot_examples(path: Path, bundle: Bundle, masses: Sequence[Mass]) -> None:
         1, len(masses), figsize=(2.3 * len(masses), 4.4), layout="constrained", squeeze=False
     )
     for axes, mass in zip(panels[0], masses, strict=True):
-        answers = pointing.read(sessions, bundle, (mass.lesioned,))
+        answers = pointing.read(sessions, bundle.manifest, (mass.lesioned,))
         _overlay(axes, mass.lesioned.exams[-1], answers.heatmaps[0])
         axes.contour(mass.lesioned.target, levels=[0.5], colors="cyan", linewidths=1)
         axes.set_title(
