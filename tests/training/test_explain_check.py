@@ -309,6 +309,23 @@ def test_check_fails_when_its_interval_reaches_the_criterion(
     assert {verdict.check for verdict in verdicts if not verdict.passed} == failing
 
 
+def test_passed_check_says_what_was_not_shown() -> None:
+    level, better = estimate(0.01), {"deletion": -0.2, "insertion": 0.2}
+    verdicts = judge(
+        {"cascading": [{"spearman_breast": estimate(0.1), "defined": 1.0}]},
+        {
+            curve: {"heatmap_minus": {"random": estimate(difference), "centre": level}}
+            for curve, difference in better.items()
+        },
+        {GROWING: {"heatmap_minus": {"chance": estimate(0.3), "twin": level}}},
+    )
+    _, deletion, insertion, growing = verdicts
+    assert all(verdict.passed for verdict in verdicts)
+    for verdict in (deletion, insertion):
+        assert "not shown to do better than centre" in verdict.meaning
+    assert "grew was not shown to play a part" in growing.meaning
+
+
 # the verb
 
 
@@ -365,7 +382,7 @@ def test_stopped_run_goes_on_with_the_piece_that_it_was_stopped_in(
 ) -> None:
     whole = (run / "curves.jsonl").read_text()
     first, second, *_ = whole.splitlines(keepends=True)
-    marked = first.replace('"order": "centre"', '"order": "brightness"')  # only kept, never made
+    marked = first.replace('"draw": 0', '"draw": 7', 1)  # can only be kept, not made
     (run / "curves.jsonl").write_text(marked + second[: len(second) // 2])
     explain_check(config)
     assert (run / "curves.jsonl").read_text() == marked + whole[len(first) :]
