@@ -156,8 +156,8 @@ def _judge_single(found: Mapping[str, Any]) -> Verdict:
         "mass, intervals of both differences above 0",
         f"{_signed(chance)} against a random point, {_signed(twin)} against the map without it",
         chance.low > 0 and twin.low > 0,
-        "The map goes to a mass when there is one.",
-        "It was not shown that the map goes to a mass when there is one.",
+        "A mass draws the maximum of the map more often than chance, and than where there is none.",
+        "It was not shown that a mass draws the maximum of the map.",
     )
 
 
@@ -213,8 +213,8 @@ def _similarity_section(
             "A map that explains a network must change when what the network has learned is "
             "destroyed (Adebayo et al. 2018). The weights and biases of each stage were put into "
             "random order, from the top of the network down (cascading) or in that stage alone "
-            f"(independent), {draws} times, for {images} random images. Batch normalisation is "
-            "folded into the convolutions of the served graphs and is randomised with them.",
+            f"(independent), {draws} times, for {images} random images. Normalisation is part of "
+            "the served graphs' weights and is randomised with them.",
             "Rank correlations are signed, over the cells of the map within the breast; the last "
             "columns give all cells, and the size of the correlation whatever its sign. A single "
             "random network can be alike or opposite by chance, hence the wide intervals of few "
