@@ -2,18 +2,18 @@
 
 Three checks (``training.explain``), all through the graphs that are served: randomised weights,
 deletion and insertion, pointing at lesions of known place. The run folder: ``bundle.json`` (what
-was checked), ``answers.npz``, ``similarities.json``, ``curves.json`` and ``cases.json`` (what was
-measured; a stopped run goes on after the last of them), ``metrics.json``, plots and examples,
-``report.html``.
+was checked), ``answers.npz``, ``similarities.jsonl``, ``curves.jsonl`` and ``cases.jsonl`` (what
+was measured, line by line; a stopped run goes on after the last of them), ``metrics.json``, plots
+and examples, ``report.html``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ from training.breasts import Breasts
 from training.config import DataConfig, Section, SeriesConfig
 from training.explain import perturbation, pointing, randomised
 from training.explain.heatmaps import Answers, read_many
+from training.explain.journal import measured
 from training.explain.perturbation import Curve
 from training.explain.plots import plot_examples
 from training.explain.pointing import Case, Mass
@@ -38,8 +39,6 @@ from training.run_folder import RunError, open_run, replace
 from training.simulate import read_intervals
 
 _EXAMPLES = 3  # breasts with simulated masses that are shown
-
-Record = TypeVar("Record", Similarity, Curve, Case)
 
 
 class ExplainConfig(Section):
@@ -77,20 +76,18 @@ def explain_check(config: ExplainConfig) -> Path:
     size = InputGeometry(bundle.manifest.input.height, bundle.manifest.input.width)
     breasts, _ = breasts_module.load(images, classes, size, config.cache)
     answers = _answers(folder, bundle, breasts)
-    measured = Measured(
-        similarities=_kept(
-            folder / "similarities.json",
-            Similarity,
-            lambda: _compare(config, bundle, breasts, answers),
-        ),
-        curves=_kept(
-            folder / "curves.json", Curve, lambda: _perturb(config, bundle, breasts, answers)
-        ),
-        cases=_kept(folder / "cases.json", Case, lambda: _point(config, bundle, breasts)),
+    found = Measured(
+        similarities=_similarities(config, bundle, breasts, answers),
+        curves=_curves(config, bundle, breasts, answers),
+        cases=_cases(config, bundle, breasts),
     )
-    examples = list(_masses(config, bundle, breasts, count=_EXAMPLES))
+    examples = [
+        mass
+        for index in _lesion_free(config, breasts)[:_EXAMPLES]
+        for mass in _masses(config, bundle, breasts, index)
+    ]
     plot_examples(folder / EXAMPLES, bundle, examples)
-    write_report(folder, bundle, measured, config.split)
+    write_report(folder, bundle, found, config.split)
     return folder
 
 
@@ -146,15 +143,6 @@ def _same_bundle(folder: Path, bundle: Bundle, images: Sequence[LabelledImage]) 
     replace(stored, lambda path: path.write_text(json.dumps(facts, indent=1)))
 
 
-def _kept(path: Path, kind: type[Record], measure: Callable[[], list[Record]]) -> list[Record]:
-    """The records in ``path``; measured and written first if there is no such file."""
-    if not path.exists():
-        rows = [asdict(record) for record in measure()]
-        replace(path, lambda part: part.write_text(json.dumps(rows)))
-    held: list[dict[str, Any]] = json.loads(path.read_text())
-    return [kind(**row) for row in held]
-
-
 def _answers(folder: Path, bundle: Bundle, breasts: Breasts) -> Answers:
     """Every image of the split alone, measured once."""
     stored = folder / "answers.npz"
@@ -166,7 +154,7 @@ def _answers(folder: Path, bundle: Bundle, breasts: Breasts) -> Answers:
         return Answers(held["probability"], held["heatmaps"])
 
 
-def _compare(
+def _similarities(
     config: ExplainConfig, bundle: Bundle, breasts: Breasts, answers: Answers
 ) -> list[Similarity]:
     rng = np.random.default_rng([config.seed, 1])
@@ -174,18 +162,20 @@ def _compare(
     if not len(mapped):
         raise RunError(f"no image of split {config.split!r} gets a heatmap: nothing to check")
     chosen = np.sort(rng.permutation(mapped)[: config.images])
-    return randomised.compare(
+    pieces = randomised.comparisons(
         bundle,
         breasts.pixels[chosen],
-        [breasts.rows[i].path.name for i in chosen],
+        [breasts.rows[i].path.as_posix() for i in chosen],
         [breasts.rows[i].patient_id for i in chosen],
         encoder_stages=config.encoder_stages,
         draws=config.randomisations,
         seed=config.seed,
     )
+    path = config.run / "similarities.jsonl"
+    return measured(path, Similarity, pieces, title="randomise", unit="network")
 
 
-def _perturb(
+def _curves(
     config: ExplainConfig, bundle: Bundle, breasts: Breasts, answers: Answers
 ) -> list[Curve]:
     patients = [row.patient_id for row in breasts.rows]
@@ -195,36 +185,60 @@ def _perturb(
     )
     if not chosen:
         raise RunError("none of the most suspicious images gets a heatmap: nothing to delete")
-    return perturbation.curves(
-        bundle,
-        breasts.pixels[chosen],
-        answers.heatmaps[chosen],
-        [breasts.rows[i].path.name for i in chosen],
-        [patients[i] for i in chosen],
-        steps=config.steps,
-        random_orders=config.random_orders,
-        seed=config.seed,
-    )
+    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
 
-
-def _point(config: ExplainConfig, bundle: Bundle, breasts: Breasts) -> list[Case]:
-    made = _masses(config, bundle, breasts, config.masses)
-    cases = pointing.point_at_masses(bundle, made, len(pointing.SIMULATED) * config.masses)
-    if config.busi is not None:
-        cases += pointing.point_at_outlines(
-            bundle, config.busi, count=config.masses, seed=config.seed
+    def measure(index: int) -> list[Curve]:
+        return perturbation.curves(
+            sessions,
+            bundle.manifest,
+            breasts.pixels[index],
+            answers.heatmaps[index],
+            breasts.rows[index].path.as_posix(),
+            patients[index],
+            steps=config.steps,
+            random_orders=config.random_orders,
+            seed=[config.seed, 3, index],
         )
-    return cases
+
+    pieces = {f"image {index}": partial(measure, index) for index in chosen}
+    path = config.run / "curves.jsonl"
+    return measured(path, Curve, pieces, title="delete and insert", unit="image")
 
 
-def _masses(config: ExplainConfig, bundle: Bundle, breasts: Breasts, count: int) -> Iterator[Mass]:
-    """The same masses for any ``count``: what is shown is what was measured first."""
+def _cases(config: ExplainConfig, bundle: Bundle, breasts: Breasts) -> list[Case]:
+    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
+
+    def at_masses(index: int) -> list[Case]:
+        made = _masses(config, bundle, breasts, index)
+        return pointing.point_at_masses(sessions, bundle.manifest, made)
+
+    pieces: dict[str, Callable[[], list[Case]]] = {
+        f"image {index}": partial(at_masses, index) for index in _lesion_free(config, breasts)
+    }
+    if config.busi is not None:
+        outlined = pointing.outlined_images(config.busi)
+        order = np.random.default_rng([config.seed, 5]).permutation(len(outlined))
+        for index in order[: config.masses]:
+            pieces[f"outlined {index}"] = partial(
+                pointing.point_at_outline, sessions, bundle.manifest, *outlined[index]
+            )
+    return measured(config.run / "cases.jsonl", Case, pieces, title="point", unit="breast")
+
+
+def _lesion_free(config: ExplainConfig, breasts: Breasts) -> list[int]:
+    """The images without cancer, by their label, that get masses; those shown come first."""
+    positive = config.data.positive_class
+    free = [i for i, row in enumerate(breasts.rows) if row.label != positive]
+    order = np.random.default_rng([config.seed, 4]).permutation(free)
+    return [int(index) for index in order[: config.masses]]
+
+
+def _masses(config: ExplainConfig, bundle: Bundle, breasts: Breasts, index: int) -> list[Mass]:
     return pointing.masses(
-        breasts,
-        config.data.positive_class,
+        breasts.pixels[index],
+        breasts.rows[index],
         (bundle.manifest.heatmap.rows, bundle.manifest.heatmap.columns),
-        count=count,
         max_exams=config.max_exams,
         intervals=read_intervals(config.study_dates),
-        seed=config.seed,
+        seed=[config.seed, 4, index],
     )

@@ -21,12 +21,11 @@ from export.bundle import export
 from tests.export.test_export import write_run
 from tests.pictures import breast, png
 from tests.training.hybrids import small_hybrid
-from training.breasts import Breasts
 from training.config import SeriesConfig
 from training.explain.figures import by_patient
 from training.explain.heatmaps import breast_of, cells_of_breast, enlarged, peak, read_alone
 from training.explain.perturbation import blurred, exchanged, most_suspicious, pixel_order
-from training.explain.pointing import GROWING, SINGLE, masses, outlined_images, point_at_outlines
+from training.explain.pointing import GROWING, SINGLE, masses, outlined_images, point_at_outline
 from training.explain.randomised import randomise, spearman, ssim, stages_of
 from training.explain.report import judge
 from training.explain_check import ExplainConfig, explain_check
@@ -198,26 +197,15 @@ def test_suspicious_images_are_of_the_upper_quarter_one_a_patient_and_have_a_map
 # pointing
 
 
-def labelled(images: list[NDArray[np.uint8]], labels: list[str]) -> Breasts:
-    rows = tuple(
-        LabelledImage(Path(f"{i}.png"), f"p{i}", None, "L", "CC", label)
-        for i, label in enumerate(labels)
-    )
-    return Breasts(np.stack(images), rows, np.array([x == "malignant" for x in labels], np.int32))
-
-
 def test_target_lies_where_the_mass_was_put() -> None:
     """Where the picture with the mass and its twin differ most, after both were cropped again."""
-    made = labelled(
-        [crop_breast(breast(seed=s), InputGeometry(512, 320))[0] for s in range(4)],
-        ["no_cancer", "no_cancer", "malignant", "no_cancer"],
-    )
     intervals = read_intervals(SeriesConfig().study_dates)
-    found = list(
-        masses(made, "malignant", (16, 10), count=9, max_exams=3, intervals=intervals, seed=0)
-    )
-    assert {m.row.path.name for m in found} == {"0.png", "1.png", "3.png"}
-    assert [m.scenario for m in found] == [SINGLE, GROWING] * 3
+    row = LabelledImage(Path("a.png"), "p", None, "L", "CC", "no_cancer")
+    found = []
+    for seed in range(4):
+        picture, _, _ = crop_breast(breast(seed=seed), InputGeometry(512, 320))
+        found += masses(picture, row, (16, 10), max_exams=3, intervals=intervals, seed=[seed])
+    assert [m.scenario for m in found] == [SINGLE, GROWING] * 4
     for mass in found:
         if mass.scenario == SINGLE:
             difference = mass.lesioned.exams[-1].astype(float) - mass.twin.exams[-1]
@@ -249,8 +237,13 @@ def write_busi(folder: Path) -> Path:
 
 def test_outline_follows_its_image_into_the_crop(small_bundle: Bundle, tmp_path: Path) -> None:
     busi = write_busi(tmp_path)
-    assert {path.name for path, _ in outlined_images(busi)} == {"a (1).png", "b (2).png"}
-    cases = point_at_outlines(small_bundle, busi, count=5, seed=0)
+    outlined = outlined_images(busi)
+    sessions = Sessions(small_bundle.encoder, small_bundle.head, device="cpu")
+    cases = [
+        case
+        for item in outlined
+        for case in point_at_outline(sessions, small_bundle.manifest, *item)
+    ]
     assert {case.image for case in cases} == {"malignant/a (1).png", "benign/b (2).png"}
     for case in cases:
         assert case.brightest, case.image
@@ -316,6 +309,23 @@ def test_check_fails_when_its_interval_reaches_the_criterion(
     assert {verdict.check for verdict in verdicts if not verdict.passed} == failing
 
 
+def test_passed_check_says_what_was_not_shown() -> None:
+    level, better = estimate(0.01), {"deletion": -0.2, "insertion": 0.2}
+    verdicts = judge(
+        {"cascading": [{"spearman_breast": estimate(0.1), "defined": 1.0}]},
+        {
+            curve: {"heatmap_minus": {"random": estimate(difference), "centre": level}}
+            for curve, difference in better.items()
+        },
+        {GROWING: {"heatmap_minus": {"chance": estimate(0.3), "twin": level}}},
+    )
+    _, deletion, insertion, growing = verdicts
+    assert all(verdict.passed for verdict in verdicts)
+    for verdict in (deletion, insertion):
+        assert "not shown to do better than centre" in verdict.meaning
+    assert "grew was not shown to play a part" in growing.meaning
+
+
 # the verb
 
 
@@ -350,8 +360,8 @@ def run(config: ExplainConfig) -> Path:
 
 def test_run_folder_holds_figures_plots_and_a_page(run: Path) -> None:
     expected = {
-        "config.json", "bundle.json", "answers.npz", "similarities.json", "curves.json",
-        "cases.json", "metrics.json", "similarity.png", "curves.png", "hits.png", "examples.png",
+        "config.json", "bundle.json", "answers.npz", "similarities.jsonl", "curves.jsonl",
+        "cases.jsonl", "metrics.json", "similarity.png", "curves.png", "hits.png", "examples.png",
         "report.html",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
@@ -367,15 +377,16 @@ def test_run_folder_holds_figures_plots_and_a_page(run: Path) -> None:
         assert verdict["check"] in page
 
 
-def test_measured_checks_are_kept_and_the_missing_one_is_measured_again_alike(
+def test_stopped_run_goes_on_with_the_piece_that_it_was_stopped_in(
     config: ExplainConfig, run: Path
 ) -> None:
-    kept, removed = run / "similarities.json", run / "curves.json"
-    before, written = removed.read_bytes(), kept.stat().st_mtime_ns
-    removed.unlink()
+    whole = (run / "curves.jsonl").read_text()
+    first, second, *_ = whole.splitlines(keepends=True)
+    marked = first.replace('"draw": 0', '"draw": 7', 1)  # can only be kept, not made
+    (run / "curves.jsonl").write_text(marked + second[: len(second) // 2])
     explain_check(config)
-    assert removed.read_bytes() == before
-    assert kept.stat().st_mtime_ns == written
+    assert (run / "curves.jsonl").read_text() == marked + whole[len(first) :]
+    (run / "curves.jsonl").write_text(whole)
 
 
 def test_answers_are_those_of_the_served_graphs(run: Path, small_bundle: Bundle) -> None:
@@ -397,6 +408,14 @@ def test_measurements_of_another_bundle_are_not_mixed_in(
     with pytest.raises(RunError, match="another bundle"):
         explain_check(config)
     facts.write_text(held)
+
+
+def test_masses_are_put_into_images_without_cancer(run: Path) -> None:
+    text = (run / "cases.jsonl").read_text()
+    names = {case["image"] for line in text.splitlines() for case in json.loads(line)["records"]}
+    patients = {int(Path(name).stem) for name in names if name.endswith(".png") and "(" not in name}
+    assert patients
+    assert all(patient % 2 == 0 for patient in patients)
 
 
 def test_every_fault_is_named_before_anything_is_written(

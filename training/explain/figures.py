@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,8 +123,11 @@ def mean_curves(rows: Sequence[Curve]) -> dict[str, dict[str, list[float]]]:
 
 
 def pointing_figures(rows: Sequence[Case]) -> dict[str, Any]:
-    """By scenario: hit rates, differences from the heatmap's paired by lesion, and by diameter."""
+    """By scenario: hit rates, differences from the heatmap's paired by lesion, and by diameter, in
+    thirds of all simulated masses."""
     found: dict[str, Any] = {}
+    simulated = [row.diameter_mm for row in rows if row.scenario in SIMULATED]
+    edges = np.quantile(simulated, (0, 1 / 3, 2 / 3, 1)) if simulated else np.empty(0)
     for scenario in (*SIMULATED, ULTRASOUND):
         own = [row for row in rows if row.scenario == scenario]
         if not own:
@@ -143,25 +147,25 @@ def pointing_figures(rows: Sequence[Case]) -> dict[str, Any]:
             },
         }
         if scenario != ULTRASOUND:
-            found[scenario]["by_diameter"] = _by_diameter(own)
+            found[scenario]["by_diameter"] = _by_diameter(own, edges)
     return found
 
 
-def _by_diameter(rows: Sequence[Case]) -> list[dict[str, Any]]:
-    """Thirds of the lesions by diameter."""
-    ordered = sorted(rows, key=lambda row: row.diameter_mm)
+def _by_diameter(rows: Sequence[Case], edges: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Hit rates of the heatmap and of chance between one edge and the next."""
     found = []
-    for part in np.array_split(np.arange(len(ordered)), 3):
-        third = [ordered[i] for i in part]
-        patients = [row.patient_id for row in third]
-        found.append(
-            {
-                "millimetres": f"{third[0].diameter_mm:.0f} to {third[-1].diameter_mm:.0f}",
-                "lesions": len(third),
-                "heatmap": asdict(
-                    by_patient(np.array([float(row.heatmap) for row in third]), patients)
-                ),
-                "chance": asdict(by_patient(np.array([row.chance for row in third]), patients)),
-            }
-        )
+    for low, high in pairwise(edges):
+        own = [row for row in rows if low <= row.diameter_mm < high or row.diameter_mm == high]
+        if own:
+            patients = [row.patient_id for row in own]
+            hits = np.array([float(row.heatmap) for row in own])
+            chance = np.array([row.chance for row in own])
+            found.append(
+                {
+                    "millimetres": f"{low:.0f} to {high:.0f}",
+                    "lesions": len(own),
+                    "heatmap": asdict(by_patient(hits, patients)),
+                    "chance": asdict(by_patient(chance, patients)),
+                }
+            )
     return found

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from app.bundle import Bundle
+from app.bundle import Manifest
 from app.inference.sessions import Sessions
 from training.explain.heatmaps import breast_of, encode, enlarged, on_grid, read_alone
 
@@ -61,33 +60,30 @@ def most_suspicious(
 
 
 def curves(
-    bundle: Bundle,
-    images: NDArray[np.uint8],
-    heatmaps: NDArray[np.float32],
-    names: Sequence[str],
-    patients: Sequence[str],
+    sessions: Sessions,
+    manifest: Manifest,
+    image: NDArray[np.uint8],
+    heatmap: NDArray[np.float32],
+    name: str,
+    patient_id: str,
     *,
     steps: int,
     random_orders: int,
-    seed: int,
+    seed: Sequence[int],
 ) -> list[Curve]:
-    """Deletion and insertion in the order of each image's heatmap [rows, columns] and of the
-    baselines, for images uint8 [n, height, width]."""
-    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
+    """Deletion and insertion in the order of the ``heatmap`` [rows, columns] of an ``image`` uint8
+    [height, width], and of the baselines."""
+    rng = np.random.default_rng(seed)
+    empty = blurred(image, len(heatmap))
     found: list[Curve] = []
-    for i, image in enumerate(tqdm(images, "delete and insert", unit="image")):
-        rng = np.random.default_rng([seed, i])
-        empty = blurred(image, heatmaps.shape[1])
-        for name, draw, grid_map in _orders(image, heatmaps[i], random_orders, rng):
-            order = pixel_order(image, grid_map, rng)
-            for curve in CURVES:
-                start, end = (image, empty) if curve == "deletion" else (empty, image)
-                answers = read_alone(
-                    sessions, encode(sessions, exchanged(start, end, order, steps)), bundle.manifest
-                )
-                along = answers.probability
-                area = float(np.trapezoid(along, dx=1 / steps))
-                found.append(Curve(names[i], patients[i], name, draw, curve, area, along.tolist()))
+    for order_name, draw, grid_map in _orders(image, heatmap, random_orders, rng):
+        order = pixel_order(image, grid_map, rng)
+        for curve in CURVES:
+            start, end = (image, empty) if curve == "deletion" else (empty, image)
+            features = encode(sessions, exchanged(start, end, order, steps))
+            along = read_alone(sessions, features, manifest).probability
+            area = float(np.trapezoid(along, dx=1 / steps))
+            found.append(Curve(name, patient_id, order_name, draw, curve, area, along.tolist()))
     return found
 
 

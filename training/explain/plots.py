@@ -67,7 +67,7 @@ def plot_curves(path: Path, means: Mapping[str, Mapping[str, Sequence[float]]]) 
 
 def plot_hits(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Hit rates by scenario and pointer, and of the simulated masses by diameter."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.2), layout="constrained")
     for n, (pointer, name) in enumerate(POINTERS.items()):
         shown = [
             (s + (n - (len(POINTERS) - 1) / 2) * 0.14, rates["hit_rate"][pointer])
@@ -78,16 +78,17 @@ def plot_hits(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
         _points(left, [x for x, _ in shown], [estimate for _, estimate in shown], name, "o", colour)
     left.set_xticks(range(len(found)), list(found))
     left.set(ylabel="hit rate", title="Who points at the lesion", ylim=(0, None))
-    left.legend(fontsize="small")
+    groups: dict[str, int] = {}  # a group of diameters -> its place on the axis
     for n, scenario in enumerate(s for s in SIMULATED if s in found):
-        thirds = found[scenario]["by_diameter"]
-        x = [k + (n - 0.5) * 0.2 for k in range(len(thirds))]
+        parts = found[scenario]["by_diameter"]
+        x = [groups.setdefault(p["millimetres"], len(groups)) + (n - 0.5) * 0.2 for p in parts]
         colour = ("C3", "C5")[n]
-        _points(right, x, [t["heatmap"] for t in thirds], f"heatmap, {scenario}", "o", colour)
-        _points(right, x, [t["chance"] for t in thirds], f"random point, {scenario}", "_", colour)
-        right.set_xticks(range(len(thirds)), [t["millimetres"] for t in thirds])
+        _points(right, x, [p["heatmap"] for p in parts], f"heatmap, {scenario}", "o", colour)
+        _points(right, x, [p["chance"] for p in parts], f"random point, {scenario}", "_", colour)
+    right.set_xticks(list(groups.values()), list(groups))
     right.set(xlabel="diameter of the mass, mm", title="By size", ylim=(0, None))
-    right.legend(fontsize="small")
+    for axes in (left, right):
+        axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -99,7 +100,7 @@ def plot_examples(path: Path, bundle: Bundle, masses: Sequence[Mass]) -> None:
         1, len(masses), figsize=(2.3 * len(masses), 4.4), layout="constrained", squeeze=False
     )
     for axes, mass in zip(panels[0], masses, strict=True):
-        answers = pointing.read(sessions, bundle, (mass.lesioned,))
+        answers = pointing.read(sessions, bundle.manifest, (mass.lesioned,))
         _overlay(axes, mass.lesioned.exams[-1], answers.heatmaps[0])
         axes.contour(mass.lesioned.target, levels=[0.5], colors="cyan", linewidths=1)
         axes.set_title(

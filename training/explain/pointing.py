@@ -14,7 +14,7 @@ not grow.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,15 +23,13 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from app.bundle import Bundle
+from app.bundle import Manifest
 from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, crop_breast
 from app.inference.sessions import Sessions
 from app.problems import Refusal
 from training.acquisition import acquire
-from training.breasts import Breasts
 from training.explain.heatmaps import Answers, breast_of, encode, on_grid, peak, read_series
 from training.explain.perturbation import nearness_to_centre
 from training.lesion import BREAST_HEIGHT_MM, draw_lesion, insert_lesion
@@ -85,70 +83,55 @@ class Mass:
 
 
 def masses(
-    breasts: Breasts,
-    positive_class: str,
+    image: NDArray[np.uint8],
+    row: LabelledImage,
     grid: tuple[int, int],
     *,
-    count: int,
     max_exams: int,
     intervals: NDArray[np.int64],
-    seed: int,
-) -> Iterator[Mass]:
-    """A single and a growing mass in each of ``count`` random breasts not of ``positive_class``,
-    the same ones for one seed; fewer where no breast is found in what was made."""
+    seed: Sequence[int],
+) -> list[Mass]:
+    """A single and a growing mass in a breast without cancer, uint8 [height, width]; fewer where no
+    breast is found in what was made."""
     rng = np.random.default_rng(seed)
-    free = [i for i, row in enumerate(breasts.rows) if row.label != positive_class]
-    for index in rng.permutation(free)[:count]:
-        image, row = breasts.pixels[index], breasts.rows[index]
-        exams = int(rng.integers(2, max_exams + 1))
-        for scenario, made in (
-            (SINGLE, _with_and_without_mass(image, grid, rng)),
-            (GROWING, _growing_and_stable_mass(image, grid, exams, intervals, rng)),
-        ):
-            if made is not None:
-                yield Mass(scenario, row, *made)
+    exams = int(rng.integers(2, max_exams + 1))
+    made = {
+        SINGLE: _with_and_without_mass(image, grid, rng),
+        GROWING: _growing_and_stable_mass(image, grid, exams, intervals, rng),
+    }
+    return [Mass(scenario, row, *twins) for scenario, twins in made.items() if twins is not None]
 
 
-def point_at_masses(bundle: Bundle, made: Iterable[Mass], count: int) -> list[Case]:
-    """Read each mass and its twin, and see where the maps point; ``count``
-    is how many to expect."""
-    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
-    found: list[Case] = []
-    for mass in tqdm(made, "point at masses", count, unit="mass"):
-        answers = read(sessions, bundle, (mass.lesioned, mass.twin))
-        name, patient = mass.row.path.name, mass.row.patient_id
+def point_at_masses(sessions: Sessions, manifest: Manifest, made: Sequence[Mass]) -> list[Case]:
+    """Read each mass and its twin, and see where the maps point."""
+    found = []
+    for mass in made:
+        answers = read(sessions, manifest, (mass.lesioned, mass.twin))
+        name, patient = mass.row.path.as_posix(), mass.row.patient_id
         found.append(
             _case(mass.scenario, name, patient, mass.diameter_mm, mass.lesioned, answers, mass.twin)
         )
     return found
 
 
-def point_at_outlines(bundle: Bundle, busi: Path, *, count: int, seed: int) -> list[Case]:
-    """``count`` random images with outlined lesions of ``busi`` (``images/<class>/NAME.jpg`` and
-    ``masks/<class>/NAME_mask*.png``), as single exams."""
-    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
-    size = InputGeometry(bundle.manifest.input.height, bundle.manifest.input.width)
-    outlined = outlined_images(busi)
-    order = np.random.default_rng(seed).permutation(len(outlined))
-    found: list[Case] = []
-    with tqdm(total=min(count, len(outlined)), desc="point at outlines", unit="image") as bar:
-        for index in order:
-            if len(found) == count:
-                break
-            path, masks = outlined[index]
-            lesioned = _ultrasound(path, masks, size)
-            if lesioned is not None:
-                answers = read(sessions, bundle, (lesioned,))
-                # No patients are named; a copy of a file is at least not a patient of its own
-                patient = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                name = f"{path.parent.name}/{path.name}"
-                found.append(_case(ULTRASOUND, name, patient, 0.0, lesioned, answers, None))
-                bar.update()
-    return found
+def point_at_outline(
+    sessions: Sessions, manifest: Manifest, path: Path, masks: Sequence[Path]
+) -> list[Case]:
+    """Read an image with outlined lesions as a single exam; nothing where it is refused."""
+    size = InputGeometry(manifest.input.height, manifest.input.width)
+    lesioned = _ultrasound(path, masks, size)
+    if lesioned is None:
+        return []
+    answers = read(sessions, manifest, (lesioned,))
+    # No patients are named; a copy of a file is at least not a patient of its own
+    patient = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    name = f"{path.parent.name}/{path.name}"
+    return [_case(ULTRASOUND, name, patient, 0.0, lesioned, answers, None)]
 
 
 def outlined_images(busi: Path) -> list[tuple[Path, list[Path]]]:
-    """Images of ``busi`` with their masks; those of class ``normal`` have nothing to point at."""
+    """Images of ``busi`` (``images/<class>/NAME.jpg``) with their masks
+    (``masks/<class>/NAME_mask*.png``); those of class ``normal`` have nothing to point at."""
     return [
         (path, masks)
         for path in sorted((busi / "images").glob("*/*"))
@@ -190,10 +173,10 @@ def _hits(grid_map: NDArray[np.float32], target: NDArray[np.bool_]) -> bool:
     return place is not None and bool(target[round(place[0]), round(place[1])])
 
 
-def read(sessions: Sessions, bundle: Bundle, series: Sequence[Lesioned]) -> Answers:
+def read(sessions: Sessions, manifest: Manifest, series: Sequence[Lesioned]) -> Answers:
     """Encode and read each of ``series`` as it would be served."""
     features = encode(sessions, np.stack([exam for item in series for exam in item.exams]))
-    return read_series(sessions, features, [item.gaps for item in series], bundle.manifest)
+    return read_series(sessions, features, [item.gaps for item in series], manifest)
 
 
 def _with_and_without_mass(

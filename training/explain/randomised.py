@@ -10,8 +10,9 @@ that weighs the maps. Both are changed alike, or the map would be that of anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 
 import cv2
@@ -20,10 +21,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from scipy.stats import rankdata
-from tqdm import tqdm
 
 from app.bundle import Bundle
-from app.inference.sessions import Sessions
+from app.inference.sessions import Features, Sessions
 from training.explain.heatmaps import cells_of_breast, encode, read_alone
 from training.run_folder import RunError
 
@@ -86,7 +86,7 @@ def randomise(graph: bytes, tensors: Sequence[str], rng: np.random.Generator) ->
     return bytes(model.SerializeToString())
 
 
-def compare(
+def comparisons(
     bundle: Bundle,
     images: NDArray[np.uint8],
     names: Sequence[str],
@@ -95,42 +95,57 @@ def compare(
     encoder_stages: int,
     draws: int,
     seed: int,
-) -> list[Similarity]:
-    """Randomise every stage, cascading and alone, ``draws`` times, and compare the maps of
-    ``images`` uint8 [n, height, width] with those of the bundle itself."""
+) -> dict[str, Callable[[], list[Similarity]]]:
+    """One piece of measuring a network: every stage randomised, cascading and alone, ``draws``
+    times, and its maps of ``images`` uint8 [n, height, width] compared with the bundle's own."""
     stages = stages_of(bundle, encoder_stages)
-    sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
-    features = encode(sessions, images)
-    originals = read_alone(sessions, features, bundle.manifest).heatmaps
-    cells = [cells_of_breast(image, originals.shape[1:]) for image in images]
-    found: list[Similarity] = []
-    with tqdm(total=draws * len(KINDS) * len(stages), desc="randomise", unit="network") as bar:
-        for draw, kind in product(range(draws), KINDS):
-            graphs = {"encoder": bundle.encoder, "head": bundle.head}
-            for k, stage in enumerate(stages):
-                if kind == "independent":
-                    graphs = {"encoder": bundle.encoder, "head": bundle.head}
-                rng = np.random.default_rng([seed, draw, k])
-                graphs[stage.graph] = randomise(graphs[stage.graph], stage.tensors, rng)
-                changed = Sessions(graphs["encoder"], graphs["head"], device="cpu")
-                seen = features if stage.graph == "head" else encode(changed, images)
-                maps = read_alone(changed, seen, bundle.manifest).heatmaps
-                found += [
-                    Similarity(
-                        kind=kind,
-                        stage=k,
-                        stage_name=stage.name,
-                        draw=draw,
-                        image=names[i],
-                        patient_id=patients[i],
-                        spearman_breast=spearman(originals[i][cells[i]], maps[i][cells[i]]),
-                        spearman_all=spearman(originals[i], maps[i]),
-                        ssim=ssim(originals[i], maps[i]),
-                    )
-                    for i in range(len(images))
-                ]
-                bar.update()
-    return found
+
+    @cache
+    def trained() -> tuple[Features, NDArray[np.float32]]:
+        sessions = Sessions(bundle.encoder, bundle.head, device="cpu")
+        features = encode(sessions, images)
+        return features, read_alone(sessions, features, bundle.manifest).heatmaps
+
+    def compare(draw: int, kind: str, stage: int) -> list[Similarity]:
+        features, originals = trained()
+        changed_stages = range(stage + 1) if kind == "cascading" else [stage]
+        changed = _sessions_with(bundle, stages, changed_stages, seed, draw)
+        seen = features if stages[stage].graph == "head" else encode(changed, images)
+        maps = read_alone(changed, seen, bundle.manifest).heatmaps
+        found = []
+        for i, (own, other) in enumerate(zip(originals, maps, strict=True)):
+            cells = cells_of_breast(images[i], own.shape)
+            found.append(
+                Similarity(
+                    kind=kind,
+                    stage=stage,
+                    stage_name=stages[stage].name,
+                    draw=draw,
+                    image=names[i],
+                    patient_id=patients[i],
+                    spearman_breast=spearman(own[cells], other[cells]),
+                    spearman_all=spearman(own, other),
+                    ssim=ssim(own, other),
+                )
+            )
+        return found
+
+    return {
+        f"draw {draw}, {kind}, stage {stage}": partial(compare, draw, kind, stage)
+        for draw, kind, stage in product(range(draws), KINDS, range(len(stages)))
+    }
+
+
+def _sessions_with(
+    bundle: Bundle, stages: Sequence[Stage], changed: Iterable[int], seed: int, draw: int
+) -> Sessions:
+    """The bundle with some stages randomised; a stage is the same in every network of a draw."""
+    graphs = {"encoder": bundle.encoder, "head": bundle.head}
+    for stage in changed:
+        graph = stages[stage].graph
+        rng = np.random.default_rng([seed, draw, stage])
+        graphs[graph] = randomise(graphs[graph], stages[stage].tensors, rng)
+    return Sessions(graphs["encoder"], graphs["head"], device="cpu")
 
 
 def spearman(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -117,7 +117,8 @@ def judge(
             "interval of the difference below 0",
             f"difference {_signed(deletion)}",
             deletion.high < 0,
-            "Taking away what the map marks lowers the probability faster than taking anything.",
+            "Taking away what the map marks lowers the probability faster than taking anything."
+            + _not_beaten(perturbed["deletion"]["heatmap_minus"], sign=-1),
             "Taking away what the map marks does not lower the probability faster than taking "
             "anything.",
         ),
@@ -127,7 +128,8 @@ def judge(
             "interval of the difference above 0",
             f"difference {_signed(insertion)}",
             insertion.low > 0,
-            "Showing what the map marks raises the probability faster than showing anything.",
+            "Showing what the map marks raises the probability faster than showing anything."
+            + _not_beaten(perturbed["insertion"]["heatmap_minus"], sign=1),
             "Showing what the map marks does not raise the probability faster than showing "
             "anything.",
         ),
@@ -139,6 +141,13 @@ def judge(
     return verdicts
 
 
+def _not_beaten(minus: Mapping[str, Mapping[str, float]], sign: int) -> str:
+    """Which baselines the heatmap was not shown to be better than, as a sentence."""
+    worst = {order: min(sign * e["low"], sign * e["high"]) for order, e in minus.items()}
+    names = [order for order, difference in worst.items() if difference <= 0]
+    return f" It was not shown to do better than {' or '.join(names)}." if names else ""
+
+
 def _judge_single(found: Mapping[str, Any]) -> Verdict:
     chance, twin = (Estimate(**found["heatmap_minus"][p]) for p in ("chance", "twin"))
     return _verdict(
@@ -147,20 +156,23 @@ def _judge_single(found: Mapping[str, Any]) -> Verdict:
         "mass, intervals of both differences above 0",
         f"{_signed(chance)} against a random point, {_signed(twin)} against the map without it",
         chance.low > 0 and twin.low > 0,
-        "The map goes to a mass when there is one.",
-        "It was not shown that the map goes to a mass when there is one.",
+        "A mass draws the maximum of the map more often than chance, and than where there is none.",
+        "It was not shown that a mass draws the maximum of the map.",
     )
 
 
 def _judge_growing(found: Mapping[str, Any]) -> Verdict:
-    chance = Estimate(**found["heatmap_minus"]["chance"])
+    chance, twin = (Estimate(**found["heatmap_minus"][p]) for p in ("chance", "twin"))
+    growth = "" if twin.low > 0 else " That the mass grew was not shown to play a part in it."
     return _verdict(
         "Pointing at a growing mass",
         "hit rate in the last exam above that of a random point, interval of the difference above "
         "0",
-        f"{_signed(chance)} against a random point",
+        f"{_signed(chance)} against a random point, {_signed(twin)} against a mass that did not "
+        "grow",
         chance.low > 0,
-        "In a series, the map of the last exam marks the mass that grew more often than chance.",
+        "In a series, the map of the last exam marks the mass that grew more often than chance."
+        + growth,
         "In a series, the map of the last exam does not mark the mass that grew more often than "
         "chance.",
     )
@@ -201,8 +213,8 @@ def _similarity_section(
             "A map that explains a network must change when what the network has learned is "
             "destroyed (Adebayo et al. 2018). The weights and biases of each stage were put into "
             "random order, from the top of the network down (cascading) or in that stage alone "
-            f"(independent), {draws} times, for {images} random images. Batch normalisation is "
-            "folded into the convolutions of the served graphs and is randomised with them.",
+            f"(independent), {draws} times, for {images} random images. Normalisation is part of "
+            "the served graphs' weights and is randomised with them.",
             "Rank correlations are signed, over the cells of the map within the breast; the last "
             "columns give all cells, and the size of the correlation whatever its sign. A single "
             "random network can be alike or opposite by chance, hence the wide intervals of few "
