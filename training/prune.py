@@ -39,7 +39,7 @@ def pruned(model: Hybrid, share: float) -> Hybrid:
         raise ValueError(f"the share to prune is {share}, not in [0, 1)")
     kept = [_kept(model.encoder, block, share) for block in _blocks()]
     options = {**(config["encoder_options"] or {}), "widths": [len(channels) for channels in kept]}
-    smaller = Hybrid.from_config({**config, "encoder_options": options})
+    smaller: Hybrid = Hybrid.from_config({**config, "encoder_options": options})
     smaller.build()
     for old, new in zip(model.layers, smaller.layers, strict=True):
         if old is not model.encoder:

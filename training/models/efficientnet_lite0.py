@@ -47,8 +47,8 @@ def build_encoder(
     block = 0
     for repeats, kernel, stride, filters in _STAGES:
         for repeat in range(repeats):
-            width = widths[block - 1] if block else None
-            x = _block(x, block, kernel, stride if repeat == 0 else 1, width, filters)
+            wide = widths[block - 1] if block else None
+            x = _block(x, block, kernel, stride if repeat == 0 else 1, wide, filters)
             block += 1
     x = _normalised(layers.Conv2D(1280, 1, use_bias=False, name="head")(x), "head")
     return keras.Model(image, x, name="efficientnet_lite0")
