@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -30,12 +30,14 @@ class ModelConfig(Section):
     """``architecture``: the hybrid, or a baseline. ``cnn_only`` has no LSTM and reads the last
     exam; ``rnn_only`` has no convolution and reads images row by row. ``blocks`` is the depth of
     the ``paper`` encoder. ``start_from`` is the folder of a finished fit of the same shape whose
-    image weights are the start, in place of ImageNet's."""
+    image weights are the start, in place of ImageNet's; ``prune_share`` of its encoder's channels
+    are left out (``training.prune``)."""
 
     architecture: Literal["hybrid", "cnn_only", "rnn_only"] = "hybrid"
     encoder: Literal["paper", "efficientnet_lite0"] = "efficientnet_lite0"
     imagenet_weights: bool = True
     start_from: Path | None = None
+    prune_share: float = Field(0.0, ge=0, lt=0.9)
     blocks: int = Field(4, ge=2, le=6)
     height: int = Field(512, ge=64, multiple_of=32)
     width: int = Field(320, ge=64, multiple_of=32)
@@ -44,6 +46,12 @@ class ModelConfig(Section):
     lstm_layers: int = Field(1, ge=1, le=4)
     dropout: float = Field(0.3, ge=0, lt=1)
     frozen_until: str = ""
+
+    @model_validator(mode="after")
+    def _something_to_prune(self) -> ModelConfig:
+        if self.prune_share and self.start_from is None:
+            raise ValueError("prune_share needs start_from: a finished fit to prune")
+        return self
 
 
 class MassesConfig(Section):

@@ -37,6 +37,7 @@ from training.exam_series import ExamSeries
 from training.models import efficientnet_lite0
 from training.models.hybrid import Hybrid
 from training.models.lesson import Lesson
+from training.prune import pruned
 from training.reading import fit_head
 from training.report import write_report
 from training.run_folder import RunError, open_run, replace
@@ -146,14 +147,16 @@ def build(chosen: ModelConfig, classes: int) -> Hybrid:
     )
     model.build()
     if chosen.start_from is not None:
-        _copy_weights(chosen.start_from, model)
+        model = _started_from(chosen.start_from, model, chosen.prune_share)
+        model.freeze_until(chosen.frozen_until)
     elif encoder == "efficientnet_lite0" and chosen.imagenet_weights:
         efficientnet_lite0.load_imagenet_weights(model.encoder)
     return model
 
 
-def _copy_weights(run: Path, model: Hybrid) -> None:
-    """Start from the image weights of another fit. Raises ``RunError`` if they do not fit."""
+def _started_from(run: Path, model: Hybrid, prune_share: float) -> Hybrid:
+    """``model`` with the image weights of another fit, or what pruning leaves of it. Raises
+    ``RunError`` if they do not fit."""
     stored = run / "best-image.keras"
     if not stored.is_file():
         raise RunError(f"{stored} is missing: start_from must name the folder of a fit")
@@ -162,6 +165,7 @@ def _copy_weights(run: Path, model: Hybrid) -> None:
     if [w.shape for w in weights] != [w.shape for w in wanted]:
         raise RunError(f"{stored} is of another shape than [model] asks for")
     model.set_weights(weights)
+    return pruned(model, prune_share) if prune_share else model
 
 
 def _choose_precision(optimiser: OptimiserConfig) -> None:

@@ -8,6 +8,7 @@ share one arithmetic: a single image is a series of one exam with one view.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
@@ -22,7 +23,7 @@ DAYS_PER_YEAR = 365.0
 # root to the head, so what lies between them is still a plain mean, which exact Grad-CAM needs.
 POOLING_POWER = 3.0
 POOLING_EPSILON = 1e-6
-ENCODERS = {
+ENCODERS: dict[str, Callable[..., keras.Model]] = {
     "paper": paper.build_encoder,
     "efficientnet_lite0": efficientnet_lite0.build_encoder,
     "rows": rows.build_encoder,
