@@ -27,7 +27,7 @@ def main(source: Path, target: Path) -> None:
     breast, _, _ = crop_breast(pixels, InputGeometry(512, 320))
     made = simulate_series(
         breast,
-        growing=True,
+        course="growing",
         exams=3,
         intervals=read_intervals(SeriesConfig().study_dates),
         rng=np.random.default_rng(4),

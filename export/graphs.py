@@ -44,6 +44,12 @@ class HeadWeights:
 
     @classmethod
     def of(cls, model: Hybrid) -> HeadWeights:
+        """Raises ``ValueError`` for a model that the closed form below does not cover."""
+        if model.reader != "lstm" or len(model.lstms) != 1 or model.encoder.name == "rows":
+            raise ValueError(
+                "only a hybrid of a CNN and one LSTM layer can be exported; the baselines and "
+                "deeper ones are there to be compared"
+            )
         gamma, beta, mean, variance = model.pooled_norm.get_weights()
         scale = gamma / np.sqrt(variance + model.pooled_norm.epsilon)
         return cls(

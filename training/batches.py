@@ -16,6 +16,7 @@ from app.imaging.preprocess import InputGeometry, crop_breast, to_tensor
 from app.problems import Refusal
 from training.breasts import Breasts
 from training.config import OptimiserConfig
+from training.lesion import px_per_mm
 from training.simulate import simulate_mass
 
 _LARGEST_WEIGHT = 4.0
@@ -117,18 +118,20 @@ def draw_mass(image: NDArray[np.uint8], rng: np.random.Generator) -> Mass:
     see it."""
     height, width = image.shape
     made = simulate_mass(image, rng)
-    row, column, radius = made.row / height, made.column / width, made.radius_px / height
+    radius_px = made.diameter_mm / 2 * px_per_mm(image.shape)
     try:
         served, crop, _ = crop_breast(made.image, InputGeometry(height, width))
     except Refusal:
-        return Mass(made.image, row, column, made.diameter_mm, radius)
+        return Mass(
+            made.image, made.row / height, made.column / width, made.diameter_mm, radius_px / height
+        )
     column = (made.column - crop.left) / crop.width
     return Mass(
         image=served,
         row=(made.row - crop.top) / crop.height,
         column=1.0 - column if crop.flipped else column,
         diameter_mm=made.diameter_mm,
-        radius=made.radius_px / crop.height,
+        radius=radius_px / crop.height,
     )
 
 

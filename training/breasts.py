@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,12 +68,33 @@ def load(
         pixels = np.load(stored)
     else:
         pixels, left_out = _preprocess_all(images, size)
-        cache.mkdir(parents=True, exist_ok=True)
-        np.save(stored, pixels)
-        index.write_text(json.dumps(left_out, indent=1))
+        store(images, size, cache, pixels, left_out)
     rows = tuple(image for image in images if str(image.path) not in left_out)
     labels = np.array([classes.index(row.label) for row in rows], np.int32)
     return Breasts(pixels, rows, labels), left_out
+
+
+def store(
+    images: Sequence[LabelledImage],
+    size: InputGeometry,
+    cache: Path,
+    pixels: NDArray[np.uint8],
+    left_out: Mapping[str, str],
+) -> None:
+    """Put into ``cache`` what ``load`` would find out of ``images``: ``pixels`` uint8 [used,
+    height, width] of those that are not in ``left_out``."""
+    key = _cache_key(images, size)
+    cache.mkdir(parents=True, exist_ok=True)
+    np.save(cache / f"{key}.npy", pixels)
+    (cache / f"{key}.json").write_text(json.dumps(left_out, indent=1))
+
+
+def is_cached(images: Sequence[LabelledImage], size: InputGeometry, cache: Path) -> bool:
+    """Whether ``load`` would find these images, as they are now, in ``cache``."""
+    return (
+        all(image.path.is_file() for image in images)
+        and (cache / f"{_cache_key(images, size)}.npy").exists()
+    )
 
 
 def _cache_key(images: Sequence[LabelledImage], size: InputGeometry) -> str:

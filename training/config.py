@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -29,11 +29,15 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """``architecture``: the hybrid, or a baseline. ``cnn_only`` has no LSTM and reads the last
     exam; ``rnn_only`` has no convolution and reads images row by row. ``blocks`` is the depth of
-    the ``paper`` encoder."""
+    the ``paper`` encoder. ``start_from`` is the folder of a finished fit of the same shape whose
+    image weights are the start, in place of ImageNet's; ``prune_share`` of its encoder's channels
+    are left out (``training.prune``)."""
 
     architecture: Literal["hybrid", "cnn_only", "rnn_only"] = "hybrid"
     encoder: Literal["paper", "efficientnet_lite0"] = "efficientnet_lite0"
     imagenet_weights: bool = True
+    start_from: Path | None = None
+    prune_share: float = Field(0.0, ge=0, lt=0.9)
     blocks: int = Field(4, ge=2, le=6)
     height: int = Field(512, ge=64, multiple_of=32)
     width: int = Field(320, ge=64, multiple_of=32)
@@ -43,25 +47,39 @@ class ModelConfig(Section):
     dropout: float = Field(0.3, ge=0, lt=1)
     frozen_until: str = ""
 
+    @model_validator(mode="after")
+    def _something_to_prune(self) -> ModelConfig:
+        if self.prune_share and self.start_from is None:
+            raise ValueError("prune_share needs start_from: a finished fit to prune")
+        return self
+
 
 class MassesConfig(Section):
     """Simulated masses in lesion-free images, to learn where a mass lies and how large it is:
-    ``share`` of the images of every batch (0: none)."""
+    ``share`` of the images of every batch (0: none), ``weight`` of what they teach beside the
+    labels. Adam scales steps by all gradients: where masses weigh much, labels are learned
+    slowly."""
 
     share: float = Field(0.25, ge=0, lt=1)
+    weight: float = Field(1.0, ge=0)
 
 
 class SeriesConfig(Section):
-    """Simulated exam series, from which the LSTM learns time once the encoder has learned images:
-    ``count`` for training (0: no such stage) and ``val_count`` for choosing, of up to
-    ``max_exams`` exams at the intervals of ``study_dates``."""
+    """Simulated exam series, from which the head learns time once the encoder has learned images.
+
+    ``breasts`` lesion-free training images get a mass (0: no such stage), each encoded at
+    ``acquisitions``; as many encoded exams again are of real images, three times as many images.
+    ``val_count`` series are for choosing. Series have up to ``max_exams`` exams at the intervals
+    of ``study_dates``."""
 
     study_dates: Path = Path(__file__).parent / "data" / "ea1141_study_dates.csv"
-    count: int = Field(4000, ge=0)
-    val_count: int = Field(400, ge=8)
+    breasts: int = Field(320, ge=0)
+    acquisitions: int = Field(24, ge=12)
+    val_count: int = Field(320, ge=8)
     max_exams: int = Field(5, ge=2)
-    epochs: int = Field(30, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(60, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)  # series never come twice: less is needed
 
 
 class OptimiserConfig(Section):

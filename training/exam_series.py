@@ -1,4 +1,4 @@
-"""Series -> the feature vectors of their exams: what is left to read once images are encoded.
+"""Series -> the pooled features of their exams: what is left to read once images are encoded.
 
 Encoding is what costs. Done once, series can be read again and again: to fit an LSTM, to shuffle
 their exams, to leave out their days.
@@ -23,36 +23,40 @@ from training.series import Series
 
 _IMAGES_PER_BATCH = 16
 
+# Images uint8 [images, height, width] -> feature vectors float32 [images, features]
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
 
 @dataclass(frozen=True)
 class ExamSeries:
     """``exams`` float32 [series, T, features], padded on the right; ``days`` float32 [series, T]
     since the previous exam; ``lengths`` int32 [series]; ``labels`` int32 [series], an index into
-    the classes; ``courses`` str [series], see ``Series``."""
+    the classes; ``courses`` and ``patients`` str [series], see ``Series``."""
 
     exams: NDArray[np.float32]
     days: NDArray[np.float32]
     lengths: NDArray[np.int32]
     labels: NDArray[np.int32]
     courses: NDArray[np.str_]
+    patients: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def take(self, chosen: NDArray[Any]) -> ExamSeries:
-        return ExamSeries(
-            self.exams[chosen],
-            self.days[chosen],
-            self.lengths[chosen],
-            self.labels[chosen],
-            self.courses[chosen],
-        )
+        return ExamSeries(**{name: values[chosen] for name, values in vars(self).items()})
 
     @property
     def is_last(self) -> NDArray[np.float32]:
         """1 at each series' last exam, float32 [series, T]."""
         steps = np.arange(self.exams.shape[1])
         return np.asarray(steps[None] == self.lengths[:, None] - 1, np.float32)
+
+
+def joined(one: ExamSeries, other: ExamSeries) -> ExamSeries:
+    """The series of both."""
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return ExamSeries(*(np.concatenate(pair) for pair in pairs))
 
 
 def last_exams(series: ExamSeries, count: int) -> ExamSeries:
@@ -80,7 +84,7 @@ def without_days(series: ExamSeries) -> ExamSeries:
 
 
 def encode_series(
-    model: Hybrid,
+    encode: Encode,
     draw: Callable[[np.random.Generator], Series],
     count: int,
     max_exams: int,
@@ -88,12 +92,12 @@ def encode_series(
     title: str,
 ) -> ExamSeries:
     """Draw ``count`` series, each with random numbers of its own from ``seed``, and encode their
-    exams, the next ones being drawn meanwhile."""
+    exams, the next ones being drawn meanwhile. An exam is the mean of its views' vectors: exact
+    for a single view."""
     drawn = list(
-        tqdm(_encoded(model, draw, count, seed), title, total=count, unit="series", mininterval=5)
+        tqdm(_encoded(encode, draw, count, seed), title, total=count, unit="series", mininterval=5)
     )
-    features = model.get_config()["features"]
-    exams = np.zeros((count, max_exams, features), np.float32)
+    exams = np.zeros((count, max_exams, drawn[0][1].shape[1]), np.float32)
     days = np.zeros((count, max_exams), np.float32)
     for s, (item, encoded) in enumerate(drawn):
         exams[s, : len(encoded)] = encoded
@@ -104,13 +108,23 @@ def encode_series(
         lengths=np.array([len(encoded) for _, encoded in drawn], np.int32),
         labels=np.array([item.label for item, _ in drawn], np.int32),
         courses=np.array([item.course for item, _ in drawn]),
+        patients=np.array([item.patient for item, _ in drawn]),
     )
 
 
-def feature_encoder(model: Hybrid) -> keras.Model:
-    """Images [images, height, width, 1] -> feature vectors [images, features]."""
+def pooled_encoder(model: Hybrid) -> Encode:
+    """Encodes images by their pooled features, all that the hybrid's head sees of them."""
     image = keras.Input(model.encoder.input_shape[1:])
-    return keras.Model(image, model.features(model.pool(model.feature_maps(image))))
+    encoder = keras.Model(image, model.pool(model.feature_maps(image)))
+
+    def encode(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found = [
+            np.asarray(encoder.predict_on_batch(to_tensor(images[i : i + _IMAGES_PER_BATCH])))
+            for i in range(0, len(images), _IMAGES_PER_BATCH)
+        ]
+        return np.concatenate(found)
+
+    return encode
 
 
 def save(series: ExamSeries, path: Path) -> None:
@@ -124,13 +138,12 @@ def load(path: Path) -> ExamSeries:
 
 
 def _encoded(
-    model: Hybrid,
+    encode: Encode,
     draw: Callable[[np.random.Generator], Series],
     count: int,
     seed: Sequence[int],
 ) -> Iterator[tuple[Series, NDArray[np.float32]]]:
     """Series with their exams' features [exams, features], images batched across series."""
-    encoder = feature_encoder(model)
     with ThreadPoolExecutor(1) as pool:
         chunks = [range(i, min(i + 8, count)) for i in range(0, count, 8)]
 
@@ -143,15 +156,7 @@ def _encoded(
             if following is not None:
                 coming = pool.submit(draw_chunk, following)
             images = np.stack([view for s in items for exam in s.exams for view in exam])
-            features = iter(_predict(encoder, images))
+            features = iter(encode(images))
             for item in items:
                 exams = [np.mean([next(features) for _ in exam], axis=0) for exam in item.exams]
                 yield item, np.stack(exams)
-
-
-def _predict(encoder: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    found = [
-        np.asarray(encoder.predict_on_batch(to_tensor(images[i : i + _IMAGES_PER_BATCH])))
-        for i in range(0, len(images), _IMAGES_PER_BATCH)
-    ]
-    return np.concatenate(found)

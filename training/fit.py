@@ -2,13 +2,13 @@
 
 Two stages. *Images*: the encoder learns labels from real exams and the look of masses from
 simulated ones; first the head alone, then everything that the config does not freeze. *Time*
-(the hybrid only): the LSTM learns to read exams in order, on encoded exams (``training.reading``).
+(the hybrid only): the head learns to read exams in order, on encoded exams (``training.reading``).
 
 The run folder: ``config.json``, ``data.json`` (classes, splits, fingerprint), ``last.keras`` and
 ``average.npz`` and ``state.json`` (to resume), ``best-image.keras`` (averaged weights of the best
-epoch), ``train-series.npz`` and ``val-series.npz`` (encoded exams), ``best.keras`` (the result),
-``history.csv``, ``reading.csv``, ``val_scores.csv``, ``metrics.json``, plots, and images to verify
-and to calibrate an export on.
+epoch), ``mass-bank.npz``, ``real-bank.npz`` and ``val-series.npz`` (encoded exams),
+``best.keras`` (the result), ``history.csv``, ``reading.csv``, ``val_scores.csv``,
+``metrics.json``, plots, and images to verify and to calibrate an export on.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from tqdm import tqdm
 
 from app.imaging.preprocess import InputGeometry
 from training import breasts as breasts_module
-from training import exam_series, manifest, metrics
+from training import exam_bank, exam_series, manifest, metrics
 from training.batches import Batch, Mix, ahead, epoch_of_batches, weights_of_labels
 from training.breasts import Breasts
 from training.config import FitConfig, ModelConfig, OptimiserConfig
+from training.exam_bank import ExamBank
 from training.exam_series import ExamSeries
 from training.models import efficientnet_lite0
 from training.models.hybrid import Hybrid
 from training.models.lesson import Lesson
-from training.reading import fit_reader
+from training.prune import pruned
+from training.reading import fit_head
 from training.report import write_report
-from training.run_folder import open_run, replace
+from training.run_folder import RunError, open_run, replace
 from training.score import score_breasts
 from training.series import Series, simulated, unchanged
 from training.simulate import read_intervals
@@ -67,9 +69,9 @@ def fit(config: FitConfig) -> Path:
     train, val, classes = load_data(config)
     positive = len(classes) - 1
     progress = _learn_images(config, train, val, classes)
-    model: Hybrid = keras.models.load_model(config.run / "best-image.keras")
+    model: Hybrid = keras.models.load_model(config.run / "best-image.keras", compile=False)
     val_series = None
-    if model.reader == "lstm" and config.series.count:
+    if model.reader == "lstm" and config.series.breasts:
         val_series = _learn_time(config, model, train, val, positive)
     replace(config.run / "best.keras", model.save)
     write_report(config.run, model, val, val_series, progress.history, positive)
@@ -82,10 +84,16 @@ def fit(config: FitConfig) -> Path:
 
 def load_data(config: FitConfig) -> tuple[Breasts, Breasts, tuple[str, ...]]:
     """Read, split and preprocess what the config names; write ``data.json``."""
-    images = manifest.read(config.data.manifest, config.data.image_root)
+    size = InputGeometry(config.model.height, config.model.width)
+    images = manifest.read_checked(
+        config.data.manifest,
+        config.data.image_root,
+        classes=config.data.classes,
+        positive_class=config.data.positive_class,
+        is_known=lambda images: breasts_module.is_cached(images, size, config.cache),
+    )
     images = manifest.with_splits(images, config.data.val_fraction, config.optimiser.seed)
     classes = manifest.classes_of(images, config.data.positive_class)
-    size = InputGeometry(config.model.height, config.model.width)
     loaded, left_out = breasts_module.load(images, classes, size, config.cache)
     train, val = loaded.of_split("train"), loaded.of_split("val")
     facts = {
@@ -138,9 +146,26 @@ def build(chosen: ModelConfig, classes: int) -> Hybrid:
         frozen_until=chosen.frozen_until,
     )
     model.build()
-    if encoder == "efficientnet_lite0" and chosen.imagenet_weights:
+    if chosen.start_from is not None:
+        model = _started_from(chosen.start_from, model, chosen.prune_share)
+        model.freeze_until(chosen.frozen_until)
+    elif encoder == "efficientnet_lite0" and chosen.imagenet_weights:
         efficientnet_lite0.load_imagenet_weights(model.encoder)
     return model
+
+
+def _started_from(run: Path, model: Hybrid, prune_share: float) -> Hybrid:
+    """``model`` with the image weights of another fit, or what pruning leaves of it. Raises
+    ``RunError`` if they do not fit."""
+    stored = run / "best-image.keras"
+    if not stored.is_file():
+        raise RunError(f"{stored} is missing: start_from must name the folder of a fit")
+    weights = keras.models.load_model(stored, compile=False).get_weights()
+    wanted = model.get_weights()
+    if [w.shape for w in weights] != [w.shape for w in wanted]:
+        raise RunError(f"{stored} is of another shape than [model] asks for")
+    model.set_weights(weights)
+    return pruned(model, prune_share) if prune_share else model
 
 
 def _choose_precision(optimiser: OptimiserConfig) -> None:
@@ -163,7 +188,7 @@ def _learn_images(
         tuple(lesson.hybrid.encoder.output_shape[1:3]),
         optimiser.label_smoothing,
     )
-    while not _is_done(progress, optimiser):
+    while not is_done(progress, optimiser):
         if progress.epoch <= optimiser.head_epochs:
             _start_stage(config, lesson, head_only=progress.epoch < optimiser.head_epochs)
             average = lesson.get_weights()
@@ -195,7 +220,7 @@ def _learn_images(
     return progress
 
 
-def _is_done(progress: Progress, optimiser: OptimiserConfig) -> bool:
+def is_done(progress: Progress, optimiser: OptimiserConfig) -> bool:
     waited = progress.epoch - progress.best_epoch
     stopped_early = 0 < optimiser.patience <= waited and progress.epoch > optimiser.head_epochs
     return progress.epoch >= optimiser.epochs or stopped_early
@@ -210,7 +235,8 @@ def _start_or_resume(
         with np.load(config.run / "average.npz") as stored:
             average = [stored[f"w{i}"] for i in range(len(stored.files))]
         return lesson, average, Progress(**json.loads(state.read_text()))
-    lesson = Lesson(build(config.model, classes), seed=config.optimiser.seed)
+    hybrid = build(config.model, classes)
+    lesson = Lesson(hybrid, mass_weight=config.masses.weight, seed=config.optimiser.seed)
     lesson.build()
     return lesson, lesson.get_weights(), Progress()
 
@@ -319,26 +345,41 @@ def _learn_time(
     """The second stage, in place. Returns the series of the validation patients."""
     chosen, seed = config.series, config.optimiser.seed
     intervals = read_intervals(chosen.study_dates)
+    encode = exam_series.pooled_encoder(model)
+    rng = np.random.default_rng(seed)
 
-    def encoded(name: str, breasts: Breasts, count: int, seed: int) -> ExamSeries:
-        stored = config.run / f"{name}-series.npz"
+    def bank(name: str, make: Any, indices: NDArray[Any], most: int, acquisitions: int) -> ExamBank:
+        stored = config.run / f"{name}-bank.npz"
+        some = [int(i) for i in rng.permutation(indices)[:most]]
         if not stored.exists():
-            made = exam_series.encode_series(
-                model,
-                lambda rng: draw_series(breasts, chosen.max_exams, positive, intervals, rng),
-                count,
-                chosen.max_exams,
-                [seed],
-                f"{name} series",
-            )
-            replace(stored, lambda path: exam_series.save(made, path))
-        return exam_series.load(stored)
+            made = make(encode, train, some, acquisitions, seed)
+            replace(stored, lambda path: exam_bank.save(made, path))
+        return exam_bank.load(stored)
 
-    training = encoded("train", train, chosen.count, seed)
-    validation = encoded("val", val, chosen.val_count, seed + 1)
-    history = fit_reader(
+    lesion_free = np.flatnonzero(train.labels != positive)
+    count, acquisitions = chosen.breasts, chosen.acquisitions
+    masses = bank("mass", exam_bank.bank_of_masses, lesion_free, count, acquisitions)
+    everyone = np.arange(len(train))
+    real = bank("real", exam_bank.bank_of_unchanged, everyone, 3 * count, acquisitions // 6)
+    stored = config.run / "val-series.npz"
+    if not stored.exists():
+        made = exam_series.encode_series(
+            encode,
+            lambda rng: draw_series(val, chosen.max_exams, positive, intervals, rng),
+            chosen.val_count,
+            chosen.max_exams,
+            [seed],
+            "val series",
+        )
+        replace(stored, lambda path: exam_series.save(made, path))
+    validation = exam_series.load(stored)
+    most = chosen.max_exams
+    for layer in (model.pooled_dropout, model.feature_dropout):
+        layer.rate = chosen.dropout
+    history = fit_head(
         model,
-        training,
+        lambda n, rng: exam_bank.draw_simulated(masses, n, most, positive, intervals, rng),
+        lambda n, rng: exam_bank.draw_unchanged(real, n, most, intervals, rng),
         validation,
         positive=positive,
         epochs=chosen.epochs,

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 # lost with the crop; horizontally the same figure is close enough.
 BREAST_HEIGHT_MM = 180.0
 BACKGROUND_GREY = 10
+MASKING_GREY = 200  # brighter tissue would hide a mass from anybody
 
 VISIBLE_DIAMETER_MM = 3.0  # a smaller mass is not drawn
 # Grey level added at the centre of a 10 mm mass, as a part of the spread between fat and gland in
 # that image (5th to 95th percentile, kept within the limits below): windowing stretches both alike.
-CONTRAST_AT_10_MM = (0.35, 0.65)
-TISSUE_SPREAD_GREY = (40.0, 110.0)
+CONTRAST_AT_10_MM = (0.5, 0.9)
+TISSUE_SPREAD_GREY = (60.0, 80.0)
 # A projection sums along the thickness, but compression flattens a large mass more.
 CONTRAST_EXPONENT = 0.7
 
@@ -28,6 +29,7 @@ FRAME_MARGIN_MM = 15.0
 
 TEMPLATE_PX = 129
 TEMPLATE_RADII = 2.4  # half the template's side, in radii of the mass
+_FAT = np.ones((9, 9), np.uint8)
 _PLACE_STEP = 4  # pixels: places are sought at a quarter of the resolution
 
 
@@ -89,9 +91,12 @@ def insert_lesion(
     # A mass pushes tissue aside: the pattern below it shows through only in part.
     smooth = cv2.GaussianBlur(tissue, (0, 0), profile.shape[0] / 12.0)
     below = tissue + 0.5 * np.clip(profile, 0.0, 1.0) * (smooth - tissue)
-    headroom = np.clip((255.0 - below) / 60.0, 0.0, 1.0)  # dense tissue saturates slowly
-    seen = below + lesion.contrast(diameter_mm) * headroom * profile
-    breast = tissue > BACKGROUND_GREY
+    # Dense tissue saturates slowly: a mass in it is seen less, and keeps its texture.
+    room = np.maximum(255.0 - below, 1.0)
+    seen = below + room * np.tanh(lesion.contrast(diameter_mm) * profile / room)
+    # Fat may be as dark as the background, which begins where it is dark for good.
+    bright = (exam[rows, columns] > BACKGROUND_GREY).astype(np.uint8)
+    breast = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, _FAT) > 0
     exam[rows, columns] = np.where(breast, np.clip(np.rint(seen), 0, 255), tissue)
     return exam
 
@@ -124,8 +129,12 @@ def _draw_place(
     if not allowed.any():
         deepest = int(np.argmax(skin_distance))
         return deepest // width, deepest % width
+    if (allowed & (local_mean <= MASKING_GREY)).any():
+        allowed &= local_mean <= MASKING_GREY
     # Bright is glandular; the very brightest is calcified, muscle or saturated.
-    low, high = np.percentile(local_mean[allowed], (70, 97))
+    # Values that do occur, or a handful of places could leave none between the two.
+    low = np.percentile(local_mean[allowed], 70, method="lower")
+    high = np.percentile(local_mean[allowed], 97, method="higher")
     places = np.flatnonzero(allowed & (local_mean >= low) & (local_mean <= high))
     place = int(places[int(chance * places.size)])
     return place // width, place % width
@@ -148,7 +157,7 @@ def _draw_template(rng: np.random.Generator) -> NDArray[np.float32]:
     # Spicules outside, body inside; the texture mottles both.
     mass = (body + spicules * (1.0 - body)) * _draw_texture(rng)
     # The margin is drawn too: from nearly circumscribed to indistinct.
-    margin_px = float(rng.uniform(0.05, 0.14)) * TEMPLATE_PX / (2.0 * TEMPLATE_RADII)
+    margin_px = float(rng.uniform(0.05, 0.16)) * TEMPLATE_PX / (2.0 * TEMPLATE_RADII)
     return cv2.GaussianBlur(mass, (0, 0), margin_px).astype(np.float32, copy=False)
 
 
@@ -157,7 +166,7 @@ def _draw_body(
 ) -> NDArray[np.float32]:
     """Thickness along the ray of an irregular, roughly ellipsoidal body."""
     orders = np.arange(2, 10)
-    amplitudes = rng.normal(0.0, 0.20, orders.size) / orders**0.8
+    amplitudes = rng.normal(0.0, 0.16, orders.size) / orders**0.8
     phases = rng.uniform(0.0, 2.0 * np.pi, orders.size)
     angles = np.linspace(-np.pi, np.pi, 256)
     waves = amplitudes[:, None] * np.cos(orders[:, None] * angles + phases[:, None])

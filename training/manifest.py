@@ -2,6 +2,7 @@
 
 Two layouts are read: a CSV (``image, patient_id, exam_date, laterality, view, label`` and an
 optional ``split``), and the folder-per-class layout of the paper. Splits are by patient, always.
+Everything wrong is found before anything starts, and told at once.
 """
 
 from __future__ import annotations
@@ -9,15 +10,23 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
+
+from app.imaging.decode import decode
+from app.problems import Refusal
+from training import duplicates
 
 COLUMNS = ("image", "patient_id", "exam_date", "laterality", "view", "label")
 SPLITS = ("train", "val")
+MAX_PIXELS = 100_000_000
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"}
 
 
@@ -31,7 +40,7 @@ class LabelledImage:
 
     ``exam_date`` is None where unknown; ``laterality`` is "L", "R" or ""; ``split`` is "train",
     "val" or "" (not yet split). ``attributes`` holds every other column: what subgroups are made
-    of (density, age, machine), never an input of the model.
+    of (density, age, machine), never an input of the model. ``line`` of the CSV, 0 for a folder.
     """
 
     path: Path
@@ -42,56 +51,103 @@ class LabelledImage:
     label: str
     split: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    line: int = field(default=0, compare=False)
 
 
 def read(source: Path, image_root: Path | None = None) -> list[LabelledImage]:
     """Read a manifest CSV or a folder with one sub-folder per class.
 
     Image paths of a CSV are relative to ``image_root``, by default the CSV's folder. Raises
-    ``ManifestError`` with every finding and its line number.
+    ``ManifestError`` with every finding that can be told without opening an image.
     """
-    images = read_folder(source) if source.is_dir() else read_csv(source, image_root)
-    labels = {image.label for image in images}
-    if len(labels) < 2:
-        raise ManifestError(f"{source}: at least two classes are needed, found {sorted(labels)}")
+    images, findings = parse(source, image_root)
+    raise_findings(source, [*findings, *check(images)])
     return images
 
 
-def read_csv(source: Path, image_root: Path | None = None) -> list[LabelledImage]:
-    root = image_root or source.parent
-    with source.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ManifestError(f"{source}: missing column(s): {', '.join(missing)}")
-        images: list[LabelledImage] = []
-        findings: list[str] = []
-        for line, row in enumerate(reader, start=2):
-            try:
-                images.append(_image_from_row(row, root))
-            except ValueError as fault:
-                findings.append(f"line {line}: {fault}")
+def read_checked(
+    source: Path,
+    image_root: Path | None = None,
+    *,
+    classes: Sequence[str] = (),
+    positive_class: str = "",
+    sides: Sequence[str] = SPLITS,
+    is_known: Callable[[Sequence[LabelledImage]], bool] = lambda images: False,
+) -> list[LabelledImage]:
+    """Read a manifest as ``read`` does, open every image, and look for all that would stop a
+    training: see ``check``, ``check_sides`` and ``check_images``.
+
+    ``is_known`` says whether these very images were opened before. ``classes`` are the labels
+    there may be, () for any; ``sides`` the splits that are needed.
+    Raises ``ManifestError`` with every finding.
+    """
+    images, findings = parse(source, image_root)
+    findings += check(images, classes, positive_class)
+    findings += check_sides(images, positive_class, sides)
+    if not is_known(images):
+        findings += check_images(images)
+    raise_findings(source, findings)
+    return images
+
+
+def raise_findings(source: Path, findings: Sequence[str]) -> None:
+    """Raise ``ManifestError`` with all ``findings`` on ``source``, if there is one."""
     if findings:
         raise ManifestError("\n".join([f"{source}: {len(findings)} finding(s)", *findings]))
-    return images
 
 
-def _image_from_row(row: dict[str, str], root: Path) -> LabelledImage:
+def parse(source: Path, image_root: Path | None = None) -> tuple[list[LabelledImage], list[str]]:
+    """The rows of a manifest, also faulty ones, and the faults of single rows.
+
+    Raises ``ManifestError`` if ``source`` is not a manifest at all.
+    """
+    return (read_folder(source), []) if source.is_dir() else _parse_csv(source, image_root)
+
+
+def _parse_csv(source: Path, image_root: Path | None) -> tuple[list[LabelledImage], list[str]]:
+    root = image_root or source.parent
+    images: list[LabelledImage] = []
+    findings: list[str] = []
+    try:
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ManifestError(f"{source}: missing column(s): {', '.join(missing)}")
+            for row in reader:
+                image, faults = _parse_row(row, reader.line_num, root)
+                images.append(image)
+                findings += [f"line {image.line}: {fault}" for fault in faults]
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise ManifestError(f"{source}: not a CSV in UTF-8 ({fault})") from None
+    return images, findings
+
+
+def _parse_row(row: dict[str, str], line: int, root: Path) -> tuple[LabelledImage, list[str]]:
     values = {name: (row.get(name) or "").strip() for name in (*COLUMNS, "split")}
-    for required in ("image", "patient_id", "label"):
-        if not values[required]:
-            raise ValueError(f"{required} is empty")
+    faults = [
+        f"{required} is empty"
+        for required in ("image", "patient_id", "label")
+        if not values[required]
+    ]
+    if None in row:
+        faults.append("more cells than the header names")
     if values["laterality"] not in ("", "L", "R"):
-        raise ValueError(f"laterality is {values['laterality']!r}, not L, R or empty")
+        faults.append(f"laterality is {values['laterality']!r}, not L, R or empty")
     if values["split"] not in ("", *SPLITS):
-        raise ValueError(f"split is {values['split']!r}, not one of {', '.join(SPLITS)}")
+        faults.append(f"split is {values['split']!r}, not one of {', '.join(SPLITS)}")
+    exam_date = None
+    try:
+        exam_date = date.fromisoformat(values["exam_date"]) if values["exam_date"] else None
+    except ValueError:
+        faults.append(f"exam_date is {values['exam_date']!r}, not a date like 2024-01-31")
     path = root / values["image"]
-    if not path.is_file():
-        raise ValueError(f"no such image: {path}")
-    return LabelledImage(
+    if values["image"] and not path.is_file():
+        faults.append(f"no such image: {path}")
+    image = LabelledImage(
         path=path,
         patient_id=values["patient_id"],
-        exam_date=_date(values["exam_date"]),
+        exam_date=exam_date,
         laterality=values["laterality"],
         view=values["view"],
         label=values["label"],
@@ -101,35 +157,127 @@ def _image_from_row(row: dict[str, str], root: Path) -> LabelledImage:
             for name, value in row.items()
             if name and name not in (*COLUMNS, "split")
         },
+        line=line,
     )
-
-
-def _date(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise ValueError(f"exam_date is {text!r}, not a date like 2024-01-31") from None
+    return image, faults
 
 
 def read_folder(source: Path) -> list[LabelledImage]:
     """Read ``source/<class>/<image>``.
 
-    This layout names no patients, so identical files are taken as one patient (a copy must not
-    land on both sides of a split) and every other image as a patient of its own.
+    This layout names no patients, so images that look the same are taken as one patient (near
+    duplicates must not land on both sides of a split), and every other image as one of its own.
     """
-    return [
-        LabelledImage(
-            path=path,
-            patient_id=hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-            exam_date=None,
-            laterality="",
-            view="",
-            label=folder.name,
-        )
+    found = [
+        (folder.name, path)
         for folder in sorted(path for path in source.iterdir() if path.is_dir())
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in _IMAGE_SUFFIXES
     ]
+    looks = in_pool(_look_at, [path for _, path in found], "look for duplicates")
+    return [
+        LabelledImage(path, patient, None, "", "", label)
+        for (label, path), patient in zip(found, duplicates.group_names(looks), strict=True)
+    ]
+
+
+def _look_at(path: Path) -> duplicates.Look:
+    data = path.read_bytes()
+    try:
+        return duplicates.look_at(data, decode(data, MAX_PIXELS)[0])
+    except Refusal:
+        return duplicates.look_at(data, None)
+
+
+def check(
+    images: Sequence[LabelledImage], classes: Sequence[str] = (), positive_class: str = ""
+) -> list[str]:
+    """What is wrong with the rows as a whole: labels that are none of ``classes``, fewer than two
+    classes, no image of a class, an image named twice, patients on both sides, a split for some
+    rows only. One finding a line."""
+    findings = [
+        f"{where(image)}: label is {image.label!r}, not one of {', '.join(classes)}"
+        for image in images
+        if classes and image.label and image.label not in classes
+    ]
+    first: dict[Path, LabelledImage] = {}
+    for image in images:
+        earlier = first.setdefault(image.path.resolve(), image)
+        if earlier is not image and image.path.is_file():
+            findings.append(f"{where(image)}: {image.path} is named on {where(earlier)} already")
+    found = {image.label for image in images if image.label}
+    if len(found) < 2:
+        findings.append(f"at least two classes are needed, found {sorted(found)}")
+    wanted = {*classes, positive_class} - {""}
+    findings += [f"no image of class {label!r}" for label in sorted(wanted - found)]
+    unsplit = [image for image in images if not image.split]
+    if 0 < len(unsplit) < len(images):
+        findings.append(f"{len(unsplit)} of {len(images)} rows name no split, {_lines(unsplit)}")
+    return findings + _patients_on_both_sides(images)
+
+
+def check_sides(
+    images: Sequence[LabelledImage], positive_class: str = "", sides: Sequence[str] = SPLITS
+) -> list[str]:
+    """Whether each of ``sides`` has, or can get, images of the positive class and of another one
+    (of any two, without a positive class): neither a model nor a figure comes of one class."""
+    findings = []
+    if any(image.split for image in images):
+        for side in sides:
+            found = sorted({image.label for image in images if image.split == side})
+            if len(found) < 2 or positive_class not in ("", *found):
+                findings.append(f"split {side} has images of {found or 'no class'} only")
+    elif positive_class:
+        positives = {image.patient_id for image in images if image.label == positive_class}
+        others = {image.patient_id for image in images if image.label != positive_class}
+        for patients, kind in ((positives, positive_class), (others, "another class")):
+            if len(patients) < len(sides):
+                findings.append(
+                    f"{len(patients)} patient(s) with images of {kind}: too few for "
+                    f"{', '.join(sides)} (without patients, images that look the same count as one)"
+                )
+    return findings
+
+
+def check_images(images: Sequence[LabelledImage]) -> list[str]:
+    """Decode every image as the service would; one finding for each that cannot be read.
+
+    A missing file is not told again. A blank image is none: it is left out later.
+    """
+    there = [image for image in images if image.path.is_file()]
+    return [finding for finding in in_pool(_why_unreadable, there, "check images") if finding]
+
+
+def _why_unreadable(image: LabelledImage) -> str:
+    try:
+        decode(image.path.read_bytes(), MAX_PIXELS)
+    except Refusal as refusal:
+        return f"{where(image)}: {image.path}: {refusal.code}: {refusal.detail}"
+    except OSError as fault:
+        return f"{where(image)}: {fault}"
+    return ""
+
+
+def where(image: LabelledImage) -> str:
+    """Where an image is named: the line of the CSV, or its folder."""
+    return f"line {image.line}" if image.line else image.path.parent.name
+
+
+def _lines(images: Sequence[LabelledImage]) -> str:
+    listed = ", ".join(str(image.line) for image in images[:10])
+    return f"lines {listed}{', ...' if len(images) > 10 else ''}"
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_pool(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], title: str
+) -> list[_Result]:
+    """``function`` of every item, in order, on all cores, with a progress bar."""
+    with ThreadPoolExecutor() as pool:
+        return list(tqdm(pool.map(function, items), title, len(items), unit="image", disable=None))
 
 
 def with_splits(
@@ -153,12 +301,26 @@ def with_splits(
 
 def check_patients_apart(images: Sequence[LabelledImage]) -> None:
     """Raise ``ManifestError`` naming every patient that is in more than one split."""
-    splits: dict[str, set[str]] = defaultdict(set)
+    findings = _patients_on_both_sides(images)
+    if findings:
+        raise ManifestError("\n".join(findings))
+
+
+def _patients_on_both_sides(images: Sequence[LabelledImage]) -> list[str]:
+    of_patient: dict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
-        splits[image.patient_id].add(image.split)
-    both = sorted(patient for patient, found in splits.items() if len(found) > 1)
-    if both:
-        raise ManifestError(f"{len(both)} patient(s) in more than one split: {', '.join(both)}")
+        if image.split and image.patient_id:
+            of_patient[image.patient_id].append(image)
+    findings = []
+    for patient, rows in sorted(of_patient.items()):
+        if len({row.split for row in rows}) > 1:
+            sides = "; ".join(
+                f"{side} {_lines(of_side)}"
+                for side in SPLITS
+                if (of_side := [row for row in rows if row.split == side])
+            )
+            findings.append(f"patient {patient} is in more than one split: {sides}")
+    return findings
 
 
 def _val_patients(images: Sequence[LabelledImage], fraction: float, seed: int) -> set[str]:

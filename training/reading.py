@@ -1,4 +1,4 @@
-"""The second stage of a fit: an LSTM learns to read exams in time order, on encoded exams.
+"""The second stage of a fit: the head learns to read exams in time order, on encoded exams.
 
 Simulated series teach what change means. Real exams, alone and after priors that differ from them
 only in how they were acquired, teach that nothing has changed: their target is what the model
@@ -8,6 +8,7 @@ already says of the last exam alone, so that learning time does not cost the rea
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,27 +17,40 @@ from keras import ops
 from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
-from training.exam_series import ExamSeries, last_exams
+from training.exam_series import ExamSeries, joined, last_exams
 from training.models.hybrid import Hybrid
 
 _SMOOTHING = 0.02  # of a simulated label
-_BATCH = 64
+_STEPS_PER_EPOCH = 40
+
+Draw = Callable[[int, np.random.Generator], ExamSeries]
 
 
 def read_series(model: Hybrid, series: ExamSeries) -> NDArray[np.float64]:
-    """Logits after each series' last exam, float64 [series, classes]."""
-    found = []
-    for i in range(0, len(series), 512):
-        part = series.take(np.arange(i, min(i + 512, len(series))))
-        every = np.asarray(model.read_features(part.exams, part.days), np.float64)  # [B, T, K]
-        found.append(np.einsum("btk,bt->bk", every, part.is_last))
-    return np.concatenate(found)
+    """Logits after each series' last exam, float64 [series, classes], from the pooled features of
+    exams."""
+    return _read(head_of(model, series.exams.shape[1]), series)
 
 
-def fit_reader(
+def head_of(model: Hybrid, exams: int) -> keras.Model:
+    """Everything of ``model`` that follows the encoder, sharing its layers: pooled features
+    [series, exams, channels], days and the mark of the last exam -> logits."""
+    channels = model.encoder.output_shape[-1]
+    pooled, days = keras.Input((exams, channels)), keras.Input((exams,))
+    is_last = keras.Input((exams,))
+    flat = ops.reshape(pooled, (-1, channels))
+    features = model.features(flat, training=None)  # dropout while the head is trained
+    width = model.get_config()["features"]
+    every: Any = model.read_features(ops.reshape(features, (-1, exams, width)), days)  # [B, T, K]
+    return keras.Model([pooled, days, is_last], ops.einsum("btk,bt->bk", every, is_last))
+
+
+def fit_head(
     model: Hybrid,
-    train: ExamSeries,
+    draw_changing: Draw,
+    draw_unchanged: Draw,
     val: ExamSeries,
     *,
     positive: int,
@@ -44,40 +58,31 @@ def fit_reader(
     learning_rate: float,
     seed: int,
 ) -> list[dict[str, float]]:
-    """Train what follows the feature vectors (LSTM and classifier) in place.
+    """Train what follows the encoder (feature vector, LSTM, classifier) in place.
 
-    Series whose course is "unchanged" keep the model's present reading of their last exam; the
-    others learn their label. Keeps the epoch that does best on ``val``: AUC of simulated series,
-    less what real exams moved. Returns the history, a row per epoch.
+    Keeps the epoch that does best on ``val``: AUC of simulated series, less what real exams moved.
+    Returns the history, a row per epoch.
     """
-    taught = _targets(model, train)
-    known = softmax(read_series(model, last_exams(val, 1)), axis=1)[:, positive]
-    reader = _reader(model, train.exams.shape[1])
-    reader.compile(
-        keras.optimizers.Adam(learning_rate, clipnorm=1.0),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-    )
-    history: list[dict[str, float]] = []
+    head = head_of(model, val.exams.shape[1])
+    alone = last_exams(val, 1)
+    known = softmax(_read(head, alone), axis=1)[:, positive]
+    history = [{"epoch": 0.0, "loss": np.nan} | _judge(head, val, known, positive)]
     best, best_weights = -np.inf, model.get_weights()
-    rng = np.random.default_rng(seed)
-    for epoch in range(epochs):
-        # Half a cosine down to a hundredth
-        share = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
-        reader.optimizer.learning_rate = learning_rate * share
-        order = rng.permutation(len(train))
-        losses = []
-        for i in range(0, len(order) - _BATCH + 1, _BATCH) or [0]:
-            part = train.take(order[i : i + _BATCH])
-            reader.reset_metrics()
-            losses.append(
-                float(
-                    reader.train_on_batch(
-                        [part.exams, part.days, part.is_last], taught[order[i : i + _BATCH]]
-                    )
-                )
-            )
-        row = {"epoch": epoch + 1.0, "loss": float(np.mean(losses))}
-        row |= _judge(model, val, known, positive)
+    teacher = keras.models.clone_model(head)
+    teacher.set_weights(head.get_weights())
+
+    def draw(rng: np.random.Generator) -> tuple[ExamSeries, NDArray[np.float32]]:
+        changing, unchanged = draw_changing(32, rng), draw_unchanged(32, rng)
+        present = softmax(_read(teacher, last_exams(unchanged, 1)), axis=1)
+        targets = np.concatenate([label_targets(changing, present.shape[1]), present])
+        return joined(changing, unchanged), targets.astype(np.float32)
+
+    model.pooled_norm.trainable = False  # it describes real images
+    bar = tqdm(
+        train_head(head, draw, epochs, learning_rate, seed), "reading", total=epochs, unit="epoch"
+    )
+    for epoch, loss in enumerate(bar, start=1):
+        row = {"epoch": float(epoch), "loss": loss} | _judge(head, val, known, positive)
         history.append(row)
         choice = row["val_auc_simulated"] - row["val_moved"]
         if choice > best:
@@ -86,31 +91,58 @@ def fit_reader(
     return history
 
 
-def _targets(model: Hybrid, series: ExamSeries) -> NDArray[np.float32]:
-    """What each series should be answered with, float32 [series, classes]."""
-    present = softmax(read_series(model, last_exams(series, 1)), axis=1)
-    classes = present.shape[1]
-    label = np.eye(classes)[series.labels] * (1 - _SMOOTHING) + _SMOOTHING / classes
-    is_real = (series.courses == "unchanged")[:, None]
-    return np.asarray(np.where(is_real, present, label), np.float32)
+def train_head(
+    head: keras.Model,
+    draw: Callable[[np.random.Generator], tuple[ExamSeries, NDArray[np.float32]]],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> Iterator[float]:
+    """Train ``head`` (see ``head_of``) on series and targets float32 [series, classes] that are
+    drawn anew for every step; yields each epoch's mean loss. The learning rate falls over half a
+    cosine to a hundredth."""
+    head.compile(
+        keras.optimizers.AdamW(learning_rate, weight_decay=1e-3, clipnorm=1.0),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    rng = np.random.default_rng(seed)
+    for epoch in range(epochs):
+        share = 0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
+        head.optimizer.learning_rate = learning_rate * share
+        losses = []
+        for _ in range(_STEPS_PER_EPOCH):
+            series, targets = draw(rng)
+            head.reset_metrics()  # else the loss is the mean since the beginning
+            losses.append(float(head.train_on_batch(_inputs(series), targets)))
+        yield float(np.mean(losses))
+
+
+def label_targets(series: ExamSeries, classes: int) -> NDArray[np.float32]:
+    """The labels as targets, a little smoothed, float32 [series, classes]."""
+    wanted = np.eye(classes)[series.labels] * (1 - _SMOOTHING) + _SMOOTHING / classes
+    return np.asarray(wanted, np.float32)
+
+
+def _inputs(series: ExamSeries) -> list[NDArray[np.float32]]:
+    return [series.exams, series.days, series.is_last]
+
+
+def _read(head: keras.Model, series: ExamSeries) -> NDArray[np.float64]:
+    parts = [
+        np.asarray(head(_inputs(series.take(np.arange(i, min(i + 512, len(series)))))))
+        for i in range(0, len(series), 512)
+    ]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _judge(
-    model: Hybrid, val: ExamSeries, known: NDArray[np.float64], positive: int
+    head: keras.Model, val: ExamSeries, known: NDArray[np.float64], positive: int
 ) -> dict[str, float]:
     """AUC on simulated series, and how far real exams' probability moved (mean)."""
-    now = softmax(read_series(model, val), axis=1)[:, positive]
+    now = softmax(_read(head, val), axis=1)[:, positive]
     is_real = val.courses == "unchanged"
     made = ~is_real
     return {
         "val_auc_simulated": float(roc_auc_score(val.labels[made] == positive, now[made])),
         "val_moved": float(np.abs(now - known)[is_real].mean()) if is_real.any() else 0.0,
     }
-
-
-def _reader(model: Hybrid, exams: int) -> keras.Model:
-    """Features of exams, days and the mark of the last exam -> logits, sharing the layers."""
-    features = keras.Input((exams, model.get_config()["features"]))
-    days, is_last = keras.Input((exams,)), keras.Input((exams,))
-    every: Any = model.read_features(features, days)  # [B, T, K]
-    return keras.Model([features, days, is_last], ops.einsum("btk,bt->bk", every, is_last))

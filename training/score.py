@@ -64,14 +64,13 @@ def score_breasts(model: Hybrid, breasts: Breasts, positive: int) -> tuple[Score
 
 
 def score_series(model: Hybrid, series: ExamSeries, positive: int) -> Scores:
-    """Score encoded series of any length; every series counts as a patient of its own."""
-    names = tuple(f"series-{i}" for i in range(len(series)))
+    """Score encoded series of any length."""
     return Scores(
         truth=(series.labels == positive).astype(np.int32),
         logits=read_series(model, series),
         positive=positive,
-        patients=names,
-        names=names,
+        patients=tuple(series.patients),
+        names=tuple(f"series-{i}" for i in range(len(series))),
     )
 
 

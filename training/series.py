@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import InputGeometry, crop_breast, to_tensor
 from app.problems import Refusal
+from training.acquisition import acquire
 from training.breasts import Breasts
-from training.simulate import acquire, draw_course, draw_days, simulate_series
+from training.simulate import draw_course, draw_timeline, simulate_series
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class Series:
 
     ``exams`` holds, per exam, its views as uint8 [height, width]; ``days`` the days since the
     previous exam, 0 for the first; ``label`` an index into the classes; ``course`` of a simulated
-    mass, "unchanged" for a real image, "" where nothing is known.
+    mass, "unchanged" for a real image, "" where nothing is known; ``patient`` whose breast it is.
     """
 
     exams: tuple[tuple[NDArray[np.uint8], ...], ...]
     days: tuple[int, ...]
     label: int
     course: str = ""
+    patient: str = ""
 
 
 def pack(series: Sequence[Series]) -> tuple[dict[str, NDArray[Any]], NDArray[np.int32]]:
@@ -71,6 +73,7 @@ def simulated(
         days=gaps(made.days),
         label=positive if course == "growing" else int(breasts.labels[index]),
         course=course,
+        patient=breasts.rows[index].patient_id,
     )
 
 
@@ -85,9 +88,10 @@ def unchanged(
     image = breasts.pixels[index]
     return Series(
         exams=tuple((as_served(acquire(image, rng)[0]),) for _ in range(exams)),
-        days=gaps(draw_days(exams, intervals, rng)),
+        days=gaps(draw_timeline(exams, intervals, rng).days),
         label=int(breasts.labels[index]),
         course="unchanged",
+        patient=breasts.rows[index].patient_id,
     )
 
 

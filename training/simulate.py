@@ -62,6 +62,7 @@ INTERVAL_DAYS = (90, 1500)  # below: work-up of one finding; above: lapsed atten
 PROGRAMMES = {0.5: 0.3, 1.0: 0.25, 2.0: 0.2, 3.0: 0.25}
 PROGRAMME_CHANGE_PROBABILITY = 0.1  # once within a series
 MISSING_EXAM_PROBABILITY = 0.15
+LONGEST_GAP_DAYS = 2600  # three-yearly with one exam missing; beyond, nobody compares
 
 FINAL_DIAMETER_MM = (7.0, 22.0)  # log-uniform
 LARGEST_DIAMETER_MM = 30.0
@@ -77,6 +78,16 @@ MASS_FREE_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """When a mass is seen, how large it is at last, and how fast it would change."""
+
+    days: tuple[int, ...]  # since the first exam
+    final_diameter_mm: float
+    growing_doubling_days: float
+    slow_doubling_days: float
+
+
+@dataclass(frozen=True)
 class SimulatedSeries:
     """One patient's exams of one view, oldest first, with the truth about its mass.
 
@@ -85,10 +96,15 @@ class SimulatedSeries:
     """
 
     images: NDArray[np.uint8]  # [exams, H, W]
-    days: tuple[int, ...]  # since the first exam
+    timeline: Timeline
     course: Course
     lesion_px: NDArray[np.float32]  # [exams, 2], (row, column)
     diameters_mm: tuple[float, ...]
+
+    @property
+    def days(self) -> tuple[int, ...]:
+        """Since the first exam."""
+        return self.timeline.days
 
     @property
     def growing(self) -> bool:
@@ -105,16 +121,6 @@ class SimulatedMass:
     row: float
     column: float
     diameter_mm: float
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """When a mass is seen, how large it is at last, and how fast it would change."""
-
-    days: tuple[int, ...]  # since the first exam
-    final_diameter_mm: float
-    growing_doubling_days: float
-    slow_doubling_days: float
 
 
 def read_intervals(path: Path) -> NDArray[np.int64]:
@@ -159,7 +165,7 @@ def simulate_series(
     xy = np.stack([matrix @ centre for _, matrix in acquired])  # [exams, 2]
     return SimulatedSeries(
         images=np.stack([exam for exam, _ in acquired]),
-        days=timeline.days,
+        timeline=timeline,
         course=course,
         lesion_px=xy[:, ::-1].astype(np.float32),
         diameters_mm=diameters_mm,
@@ -229,6 +235,7 @@ def _draw_days(
     drawn = rng.choice(intervals, size=(gaps, 2))
     missing = rng.random(gaps) < MISSING_EXAM_PROBABILITY
     steps = np.rint(programme * (drawn[:, 0] + np.where(missing, drawn[:, 1], 0)))
+    steps = np.minimum(steps, LONGEST_GAP_DAYS)
     return (0, *(int(day) for day in np.cumsum(steps)))
 
 

@@ -22,7 +22,9 @@ def growing_mass() -> list[bytes]:
     """Three exams of a simulated growing mass, as PNG."""
     rng = np.random.default_rng(3)
     image = crop_breast(breast(), InputGeometry(512, 320))[0]
-    made = simulate_series(image, growing=True, exams=3, intervals=np.array([365, 400]), rng=rng)
+    made = simulate_series(
+        image, course="growing", exams=3, intervals=np.array([365, 400]), rng=rng
+    )
     return [png(np.pad(exam, ((20, 20), (0, 60)))) for exam in made.images]
 
 

@@ -59,9 +59,14 @@ height = 64
 width = 64
 features = 8
 lstm_units = 6
+[masses]
+share = 0.3
 [series]
-val_count = 8
+breasts = 6
+acquisitions = 12
+val_count = 20
 max_exams = 3
+epochs = 2
 [optimiser]
 epochs = 2
 images_per_batch = 6
@@ -132,9 +137,10 @@ def whole(folder: Path, manifest: Path) -> Path:
 
 def test_run_folder_holds_everything_that_it_promises(whole: Path) -> None:
     expected = {
-        "config.json", "data.json", "last.keras", "average.npz", "state.json", "best.keras",
-        "history.csv", "val_scores.csv", "metrics.json", "roc.png", "reliability.png",
-        "history.png", "verification.npz",
+        "config.json", "data.json", "last.keras", "average.npz", "state.json", "best-image.keras",
+        "mass-bank.npz", "real-bank.npz", "val-series.npz", "best.keras", "history.csv",
+        "reading.csv", "val_scores.csv", "metrics.json", "roc.png", "reliability.png",
+        "history.png", "verification.npz", "calibration.npz",
     }  # fmt: skip
     assert {path.name for path in whole.iterdir()} == expected
 

@@ -22,9 +22,11 @@ def lesson() -> Lesson:
 
 
 def inputs(count: int = 4) -> dict[str, NDArray[Any]]:
-    rng = np.random.default_rng(2)
+    """Two exams, of two views and of one; the second is darker, and a fourth image is of none."""
+    images = np.random.default_rng(2).uniform(-0.5, 1, (count, SIDE, SIDE, 1)).astype(np.float32)
+    images[2:] -= 0.5
     return {
-        "images": rng.uniform(-1, 1, (count, SIDE, SIDE, 1)).astype(np.float32),
+        "images": images,
         "vary": np.ones(count, np.float32),
         "slots": np.array([[[0, 1]], [[2, -1]]], np.int32),
         "days": np.zeros((2, 1), np.float32),
@@ -65,15 +67,18 @@ def test_size_of_a_batch_does_not_weigh_its_loss(lesson: Lesson) -> None:
 
 
 @pytest.mark.parametrize("name", ["label", "place", "size"])
-def test_every_target_is_learned_and_changes_the_hybrid(lesson: Lesson, name: str) -> None:
-    lesson.compile(keras.optimizers.Adam(3e-3))
+def test_every_target_is_learned_and_changes_the_hybrid(name: str) -> None:
+    lesson = Lesson(small_hybrid(dropout=0.0))
+    lesson.build()
+    lesson.compile(keras.optimizers.Adam(1e-3))
     before = [w.copy() for w in lesson.hybrid.encoder.get_weights()]
-    losses = [
-        float(lesson.train_on_batch(inputs(), targets(**{name: 1.0}))) for _ in range(25)
-    ]  # the mean since the beginning, so it falls slowly
-    assert losses[-1] < 0.8 * losses[0]
+    losses = []
+    for _ in range(40):
+        lesson.reset_metrics()  # else the loss is the mean since the beginning
+        losses.append(float(lesson.train_on_batch(inputs(), targets(**{name: 1.0}))))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     after = lesson.hybrid.encoder.get_weights()
-    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(after, before, strict=True))
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(after, before, strict=True))
 
 
 def test_saved_lesson_is_the_same_lesson(lesson: Lesson, tmp_path: Path) -> None:

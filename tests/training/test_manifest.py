@@ -8,9 +8,11 @@ from collections import Counter
 from datetime import date
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from tests.pictures import breast, png
+from tests.pictures import breast, encoded, png
 from training.manifest import (
     COLUMNS,
     LabelledImage,
@@ -19,6 +21,7 @@ from training.manifest import (
     classes_of,
     fingerprint,
     read,
+    read_checked,
     with_splits,
 )
 from training.rsna import write_manifest
@@ -31,7 +34,7 @@ GOOD = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("a.png", "b.png"):
+    for name in ("a.png", "b.png", "c.png"):
         (tmp_path / name).write_bytes(png(breast(40, 30, seed=ord(name[0]))))
     return tmp_path
 
@@ -47,6 +50,10 @@ def write(folder: Path, *rows: dict[str, str], columns: tuple[str, ...] = COLUMN
 
 def second(**changes: str) -> dict[str, str]:
     return GOOD | {"image": "b.png", "patient_id": "p2", "label": "no_cancer"} | changes
+
+
+def third(**changes: str) -> dict[str, str]:
+    return second(**{"image": "c.png", "patient_id": "p3", **changes})
 
 
 def test_manifest_is_read_row_by_row(folder: Path) -> None:
@@ -80,24 +87,89 @@ def test_spreadsheets_byte_order_mark_and_spaces_are_forgiven(folder: Path) -> N
         ({"label": ""}, "label is empty"),
         ({"laterality": "left"}, "laterality is 'left'"),
         ({"exam_date": "31.01.2024"}, "exam_date is '31.01.2024'"),
-        ({"image": "c.png"}, "no such image"),
+        ({"image": "z.png"}, "no such image"),
     ],
 )
 def test_fault_is_told_with_its_line(folder: Path, changes: dict[str, str], message: str) -> None:
-    path = write(folder, GOOD, second(**changes))
+    path = write(folder, GOOD, second(**changes), third())
     with pytest.raises(ManifestError) as caught:
         read(path)
     assert f"line 3: {message}" in str(caught.value)
     assert "1 finding(s)" in str(caught.value)
 
 
-def test_all_faults_are_told_at_once(folder: Path) -> None:
-    path = write(folder, GOOD | {"label": ""}, second(), second(laterality="x"))
+SPLIT = (*COLUMNS, "split")
+
+
+def test_all_faults_are_told_at_once_with_their_lines(folder: Path) -> None:
+    """Of rows, of the whole and of the images."""
+    (folder / "broken.png").write_bytes(png(breast(40, 30))[:60])
+    (folder / "note.png").write_text("not an image")
+    path = write(
+        folder,
+        GOOD | {"split": "train"},
+        second(laterality="x", exam_date="soon", split="val"),
+        third(label="maligant", split="val"),
+        third(image="./b.png", patient_id="p1", split="val"),
+        third(image="gone.png", split="val"),
+        third(image="broken.png", split="val"),
+        third(image="note.png", patient_id="", split="val"),
+        columns=SPLIT,
+    )
     with pytest.raises(ManifestError) as caught:
+        read_checked(path, classes=("malignant", "no_cancer", "benign"), positive_class="malignant")
+    head, *findings = str(caught.value).splitlines()
+    expected = [
+        "line 3: laterality is 'x'",
+        "line 3: exam_date is 'soon'",
+        f"line 6: no such image: {folder / 'gone.png'}",
+        "line 8: patient_id is empty",
+        "line 4: label is 'maligant', not one of malignant, no_cancer, benign",
+        f"line 5: {folder / 'b.png'} is named on line 3 already",
+        "no image of class 'benign'",
+        "patient p1 is in more than one split: train lines 2; val lines 5",
+        "split train has images of ['malignant'] only",
+        "split val has images of ['maligant', 'no_cancer'] only",
+        f"line 7: {folder / 'broken.png'}: broken_image",
+        f"line 8: {folder / 'note.png'}: unsupported_format",
+    ]
+    assert head.endswith(f"{len(expected)} finding(s)")
+    for finding, start in zip(findings, expected, strict=True):
+        assert finding.startswith(start)
+
+
+def test_blank_image_is_no_fault(folder: Path) -> None:
+    """It can be read; that nothing is on it is found, and told, when it is preprocessed."""
+    (folder / "blank.png").write_bytes(png(np.zeros((40, 30), np.uint8)))
+    path = write(folder, GOOD, second(), third(label="malignant"), third(image="blank.png"))
+    assert len(read_checked(path, positive_class="malignant")) == 4
+
+
+def test_sides_that_a_verb_does_not_need_may_be_missing(folder: Path) -> None:
+    path = write(folder, GOOD | {"split": "val"}, second(split="val"), columns=SPLIT)
+    assert len(read_checked(path, positive_class="malignant", sides=("val",))) == 2
+    with pytest.raises(ManifestError, match="split train has images of no class only"):
+        read_checked(path, positive_class="malignant")
+
+
+def test_too_few_patients_to_split_are_told_before_training(folder: Path) -> None:
+    with pytest.raises(ManifestError, match=r"1 patient\(s\) with images of malignant: too few"):
+        read_checked(write(folder, GOOD, second(), third()), positive_class="malignant")
+
+
+def test_row_with_more_cells_than_the_header_is_told(folder: Path) -> None:
+    path = write(folder, GOOD, second(), third())
+    path.write_text(path.read_text().replace(",no_cancer", ",no_cancer,", 1))
+    with pytest.raises(ManifestError, match="line 3: more cells than the header names"):
         read(path)
-    assert "2 finding(s)" in str(caught.value)
-    assert "line 2:" in str(caught.value)
-    assert "line 4:" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"image\x00,label"])
+def test_file_that_is_no_csv_is_told(folder: Path, content: bytes) -> None:
+    path = folder / "manifest.csv"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"not a CSV|missing column"):
+        read(path)
 
 
 def test_split_that_is_none_is_told_with_its_line(folder: Path) -> None:
@@ -120,23 +192,34 @@ def test_one_class_is_not_enough(folder: Path) -> None:
 # folders
 
 
-def test_folders_are_classes_and_copies_are_one_patient(tmp_path: Path) -> None:
-    for label in ("benign", "malignant"):
+def test_folders_are_classes_and_near_duplicates_are_one_patient(tmp_path: Path) -> None:
+    """Copies, and the same picture smaller or recompressed, also in another class."""
+    pictures = [breast(300, 200, seed=seed) for seed in range(6)]
+    for label, seeds in (("benign", (0, 1, 2)), ("malignant", (3, 4, 5))):
         (tmp_path / label).mkdir()
-        for i in range(3):
-            name = tmp_path / label / f"{i}.png"
-            name.write_bytes(png(breast(40, 30, seed=10 * len(label) + i)))
-    shutil.copy(tmp_path / "malignant" / "0.png", tmp_path / "malignant" / "copy.png")
-    shutil.copy(tmp_path / "malignant" / "1.png", tmp_path / "benign" / "copy.png")
+        for i in seeds:
+            (tmp_path / label / f"{i}.png").write_bytes(png(pictures[i]))
+    shutil.copy(tmp_path / "malignant" / "3.png", tmp_path / "malignant" / "copy.png")
+    half = cv2.resize(pictures[4], (100, 150), interpolation=cv2.INTER_AREA)
+    (tmp_path / "benign" / "smaller.jpg").write_bytes(encoded(".jpg", half))
     (tmp_path / "malignant" / "notes.txt").write_text("not an image")
     images = read(tmp_path)
     assert Counter(image.label for image in images) == {"benign": 4, "malignant": 4}
-    assert len({image.patient_id for image in images}) == 6
+    patients = {image.path.name: image.patient_id for image in images}
+    assert len(set(patients.values())) == 6
+    assert patients["copy.png"] == patients["3.png"]
+    assert patients["smaller.jpg"] == patients["4.png"]
     for seed in range(20):
-        sides: dict[str, set[str]] = {}
-        for image in with_splits(images, 0.4, seed):
-            sides.setdefault(image.patient_id, set()).add(image.split)
-        assert all(len(side) == 1 for side in sides.values())
+        check_patients_apart(with_splits(images, 0.4, seed))
+
+
+def test_unreadable_image_of_a_folder_is_told_by_its_class(tmp_path: Path) -> None:
+    for label in ("benign", "malignant"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes(png(breast(300, 200, seed=len(label))))
+    (tmp_path / "benign" / "b.png").write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"\nbenign: .*b.png: unsupported_format"):
+        read_checked(tmp_path)
 
 
 # splits
@@ -198,7 +281,7 @@ def test_split_of_the_manifest_is_kept() -> None:
 def test_patient_on_both_sides_is_an_error_that_names_the_patient() -> None:
     images = images_of(("a", 1, "x"), ("b", 1, "y"), split="train")
     images += images_of(("a", 1, "x"), ("c", 1, "y"), split="val")
-    with pytest.raises(ManifestError, match=r"1 patient\(s\) in more than one split: a$"):
+    with pytest.raises(ManifestError, match=r"^patient a is in more than one split: train"):
         with_splits(images, 0.5, 0)
 
 
@@ -233,12 +316,29 @@ def test_fingerprint_tells_rows_and_pixels_apart(folder: Path) -> None:
 
 def test_rsna_manifest_holds_nothing_that_is_known_only_after_diagnosis(tmp_path: Path) -> None:
     columns = (
-        "file_name", "patient_id", "laterality", "view", "cancer", "split", "BIRADS", "biopsy",
-        "invasive", "difficult_negative_case",
+        "file_name", "patient_id", "laterality", "view", "cancer", "split", "age", "density",
+        "implant", "machine_id", "site_id", "BIRADS", "biopsy", "invasive",
+        "difficult_negative_case",
     )  # fmt: skip
     rows = [
-        ("1.jpg", "9", "L", "CC", "1", "train", "0", "1", "1", "False"),
-        ("2.jpg", "8", "R", "MLO", "0", "val", "2", "0", "0", "True"),
+        (
+            "1.jpg",
+            "9",
+            "L",
+            "CC",
+            "1",
+            "train",
+            "61.0",
+            "B",
+            "0",
+            "49",
+            "1",
+            "0",
+            "1",
+            "1",
+            "False",
+        ),
+        ("2.jpg", "8", "R", "MLO", "0", "val", "", "", "1", "21", "2", "2", "0", "0", "True"),
     ]
     (tmp_path / "images").mkdir()
     with (tmp_path / "metadata.csv").open("w", newline="") as file:
@@ -247,8 +347,10 @@ def test_rsna_manifest_holds_nothing_that_is_known_only_after_diagnosis(tmp_path
         (tmp_path / "images" / name).write_bytes(b"x")
     target = tmp_path / "out" / "manifest.csv"
     assert write_manifest(tmp_path, target) == 2
+    subgroups = {"machine", "density", "age", "implant"}
     with target.open(newline="") as file:
-        assert set(csv.DictReader(file).fieldnames or ()) == {*COLUMNS, "split"}
+        assert set(csv.DictReader(file).fieldnames or ()) == {*COLUMNS, "split", *subgroups}
     first, other = read(target, tmp_path)
     assert (first.label, first.split, first.patient_id) == ("malignant", "train", "9")
     assert (other.label, other.split, other.view) == ("no_cancer", "val", "MLO")
+    assert first.attributes == {"machine": "49", "density": "B", "age": "61.0", "implant": "0"}

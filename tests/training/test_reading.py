@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
@@ -13,63 +14,73 @@ from tests.training.hybrids import small_hybrid
 from training.exam_series import (
     ExamSeries,
     encode_series,
+    joined,
     last_exams,
     load,
+    pooled_encoder,
     save,
     shuffled,
     without_days,
 )  # fmt: skip
 from training.models.hybrid import Hybrid
-from training.reading import fit_reader, read_series
-from training.series import Series
+from training.reading import fit_head, read_series
+from training.series import Series, pack
 
-FEATURES = 12
+CHANNELS = 256  # of the small hybrid's last feature map
 LENGTH = 4
 
 
-def growing_or_shrinking(count: int, seed: int) -> ExamSeries:
-    """One feature rises (positive) or falls; the last value is the same in both."""
+def patients_of(count: int) -> NDArray[np.str_]:
+    return np.array([f"p{i}" for i in range(count)])
+
+
+def rising_or_recurring(count: int, seed: int) -> ExamSeries:
+    """Some features rise (positive), or have the same values with the earlier exams in reverse:
+    the last exam is the same, and so is the set of exams."""
     rng = np.random.default_rng(seed)
-    lengths = rng.integers(2, LENGTH + 1, count).astype(np.int32)
+    lengths = rng.integers(3, LENGTH + 1, count).astype(np.int32)
     labels = rng.integers(0, 2, count).astype(np.int32)
-    exams = np.zeros((count, LENGTH, FEATURES), np.float32)
+    exams = np.zeros((count, LENGTH, CHANNELS), np.float32)
     days = np.zeros((count, LENGTH), np.float32)
     for s, (length, label) in enumerate(zip(lengths, labels, strict=True)):
-        slope = (1.0 if label else -1.0) * rng.uniform(0.3, 1)
-        exams[s, :length] = rng.normal(1, 0.1, (length, FEATURES))
-        exams[s, :length, 0] = 2 + slope * (np.arange(length) - length + 1)
+        rising = 4 + rng.uniform(0.7, 1) * (np.arange(length) - length + 1)
+        seen = rising if label else [*rising[-2::-1], rising[-1]]
+        roots = rng.uniform(0.5, 1.5, CHANNELS) + rng.normal(0, 0.05, (length, CHANNELS))
+        roots[:, ::4] = np.array(seen)[:, None]
+        exams[s, :length] = roots**3  # the head takes the root
         days[s, 1:length] = rng.integers(200, 500, length - 1)
-    courses = np.where(labels == 1, "growing", "regressing")
-    return ExamSeries(exams, days, lengths, labels, courses)
+    courses = np.where(labels == 1, "growing", "recurring")
+    return ExamSeries(exams, days, lengths, labels, courses, patients_of(count))
 
 
 def unchanged(count: int, seed: int) -> ExamSeries:
     rng = np.random.default_rng(seed)
-    exams = np.repeat(rng.normal(1, 1, (count, 1, FEATURES)), LENGTH, axis=1).astype(np.float32)
+    roots = rng.uniform(0.5, 3, (count, 1, CHANNELS))
+    exams = np.repeat(roots**3, LENGTH, axis=1).astype(np.float32)
     days = np.tile(np.array([0, 365, 365, 365], np.float32), (count, 1))
     return ExamSeries(
         exams, days, np.full(count, LENGTH, np.int32), np.zeros(count, np.int32),
-        np.array(["unchanged"] * count),
+        np.array(["unchanged"] * count), patients_of(count),
     )  # fmt: skip
 
 
-def together(one: ExamSeries, other: ExamSeries) -> ExamSeries:
-    return ExamSeries(
-        *(
-            np.concatenate([a, b])
-            for a, b in zip(vars(one).values(), vars(other).values(), strict=True)
-        )
-    )
+Taught = tuple[Hybrid, ExamSeries, ExamSeries, NDArray[np.float64], list[dict[str, float]]]
 
 
 @pytest.fixture(scope="module")
-def taught() -> tuple[Hybrid, ExamSeries, ExamSeries, np.ndarray, list[dict[str, float]]]:
+def taught() -> Taught:
     model = small_hybrid()
-    train = together(growing_or_shrinking(1200, 0), unchanged(600, 1))
-    changing, still = growing_or_shrinking(300, 2), unchanged(100, 3)
+    changing, still = rising_or_recurring(300, 2), unchanged(100, 3)
     before = read_series(model, last_exams(still, 1))
-    history = fit_reader(
-        model, train, together(changing, still), positive=1, epochs=12, learning_rate=0.01, seed=0
+    history = fit_head(
+        model,
+        lambda n, rng: rising_or_recurring(n, int(rng.integers(2**32))),
+        lambda n, rng: unchanged(n, int(rng.integers(2**32))),
+        joined(changing, still),
+        positive=1,
+        epochs=12,
+        learning_rate=0.01,
+        seed=0,
     )
     return model, changing, still, before, history
 
@@ -79,36 +90,25 @@ def auc(model: Hybrid, series: ExamSeries) -> float:
     return float(roc_auc_score(series.labels, logits[:, 1] - logits[:, 0]))
 
 
-def test_reader_learns_what_only_the_order_tells(taught: tuple) -> None:  # type: ignore[type-arg]
+def test_reader_learns_what_only_the_order_tells(taught: Taught) -> None:
     model, changing, *_ = taught
     assert auc(model, changing) > 0.95
     assert auc(model, last_exams(changing, 1)) < 0.65
-    assert auc(model, shuffled(changing, np.random.default_rng(0))) < 0.9
+    assert auc(model, shuffled(changing, np.random.default_rng(0))) < 0.8
 
 
-def test_reading_of_an_unchanged_exam_is_kept(taught: tuple) -> None:  # type: ignore[type-arg]
+def test_reading_of_an_unchanged_exam_is_kept(taught: Taught) -> None:
     model, _, still, before, history = taught
     now = softmax(read_series(model, still), axis=1)[:, 1]
     then = softmax(before, axis=1)[:, 1]
-    assert np.abs(now - then).mean() < 0.1
-    assert np.corrcoef(now, then)[0, 1] > 0.8
-    assert len(history) == 12
-    assert history[-1]["loss"] < history[0]["loss"]
-
-
-def test_series_is_read_like_the_hybrid_reads_it() -> None:
-    model, series = small_hybrid(), growing_or_shrinking(5, 4)
-    expected = [
-        np.asarray(model.read_features(series.exams[s : s + 1, :n], series.days[s : s + 1, :n]))[
-            0, -1
-        ]
-        for s, n in enumerate(series.lengths)
-    ]
-    np.testing.assert_allclose(read_series(model, series), expected, atol=1e-5)
+    assert np.abs(now - then).mean() < 0.2
+    assert np.corrcoef(now, then)[0, 1] > 0.7
+    assert [row["epoch"] for row in history] == list(range(13)), "the first is before training"
+    assert history[-1]["loss"] < history[1]["loss"]
 
 
 def test_last_exams_are_the_end_of_the_series_and_start_anew() -> None:
-    series = growing_or_shrinking(20, 5)
+    series = rising_or_recurring(20, 5)
     cut = last_exams(series, 2)
     assert set(cut.lengths) == {2}
     for s, length in enumerate(series.lengths):
@@ -119,7 +119,7 @@ def test_last_exams_are_the_end_of_the_series_and_start_anew() -> None:
 
 
 def test_shuffling_keeps_the_exams_and_the_days() -> None:
-    series = growing_or_shrinking(50, 6)
+    series = rising_or_recurring(50, 6)
     mixed = shuffled(series, np.random.default_rng(0))
     assert not np.array_equal(mixed.exams, series.exams)
     np.testing.assert_array_equal(mixed.days, series.days)
@@ -142,11 +142,10 @@ def test_encoded_series_are_those_of_the_hybrid_and_survive_the_disk(tmp_path: P
             tuple((pictures[i],) for i in chosen), (0, 300, 400)[:exams], int(chosen[0] % 2), "slow"
         )
 
-    encoded = encode_series(model, draw, 9, 3, [4], "test")
-    again = encode_series(model, draw, 9, 3, [4], "test")
+    encoder = pooled_encoder(model)
+    encoded = encode_series(encoder, draw, 9, 3, [4], "test")
+    again = encode_series(encoder, draw, 9, 3, [4], "test")
     np.testing.assert_array_equal(encoded.exams, again.exams)
-    from training.series import pack
-
     for s in range(9):
         item = draw(np.random.default_rng([4, s]))
         logits = np.asarray(model(pack([item])[0]))[0]

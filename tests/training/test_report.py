@@ -17,11 +17,13 @@ from app.imaging.preprocess import to_tensor
 from app.inference.probability import calibrated
 from tests.training.hybrids import SIDE, small_hybrid
 from training.breasts import Breasts
-from training.config import SeriesConfig
+from training.exam_series import encode_series, pooled_encoder
+from training.fit import draw_series
 from training.manifest import LabelledImage
 from training.models.hybrid import Hybrid
 from training.report import write_report
-from training.score import score_breasts, simulated_val_series
+from training.score import score_breasts
+from training.series import Series
 
 INTERVALS = np.array([200, 365])
 
@@ -46,10 +48,13 @@ def reported(
     model, val = small_hybrid(request.param), validation_breasts(request.param)
     run = tmp_path_factory.mktemp("run")
     positive = request.param - 1
-    series = simulated_val_series(val, SeriesConfig(val_count=8, max_exams=3), positive, INTERVALS)
+
+    def draw(rng: np.random.Generator) -> Series:
+        return draw_series(val, 3, positive, INTERVALS, rng)
+
+    series = encode_series(pooled_encoder(model), draw, 24, 3, [1], "series")
     history = [
-        {"epoch": 1, "loss": 1.0, "val_auc_breast": 0.5, "val_auc_image": 0.5,
-         "val_auc_simulated": 0.5}
+        {"epoch": 1, "loss": 1.0, "val_auc_breast": 0.5, "val_auc_image": 0.5}
     ]  # fmt: skip
     write_report(run, model, val, series, history, positive)
     return model, val, json.loads((run / "metrics.json").read_text()), run
@@ -135,14 +140,3 @@ def test_run_holds_scores_plots_and_images_to_verify_on(
     assert sum(row["unit"] == "breast" for row in rows) == 24
     with np.load(run / "verification.npz") as stored:
         assert stored["pixels"].shape == (12, SIDE, SIDE)
-
-
-def test_simulated_series_of_validation_are_the_same_every_time() -> None:
-    config = SeriesConfig(val_count=8, max_exams=3)
-    one, again = (
-        simulated_val_series(validation_breasts(2), config, 1, INTERVALS) for _ in range(2)
-    )
-    for first, second in zip(one, again, strict=True):
-        assert (first.days, first.label) == (second.days, second.label)
-        np.testing.assert_array_equal(first.exams[-1][0], second.exams[-1][0])
-    assert {item.label for item in one} == {0, 1}

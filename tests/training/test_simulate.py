@@ -17,6 +17,7 @@ from training.simulate import (
     COURSES,
     FINAL_DIAMETER_MM,
     LARGEST_DIAMETER_MM,
+    LONGEST_GAP_DAYS,
     MASS_DIAMETER_MM,
     MASS_FREE_PROBABILITY,
     PROGRAMMES,
@@ -222,6 +223,14 @@ def test_lesion_is_placed_in_glandular_tissue(breast: NDArray[np.uint8]) -> None
         assert np.hypot(lesion.row - 256, lesion.column - 150) < 98
 
 
+def test_lesion_avoids_tissue_that_would_hide_it(breast: NDArray[np.uint8]) -> None:
+    dense = breast.copy()
+    dense[170:340, 70:150] = 240
+    for seed in SEEDS:
+        lesion = draw_lesion(dense, 10.0, np.random.default_rng(seed))
+        assert dense[lesion.row, lesion.column] < 240
+
+
 @pytest.mark.parametrize(
     "empty", [np.zeros((HEIGHT, WIDTH), np.uint8), np.full((64, 40), 90, np.uint8)]
 )
@@ -230,8 +239,11 @@ def test_image_without_room_still_gives_a_series(empty: NDArray[np.uint8]) -> No
 
 
 def test_intervals_are_those_of_a_programme_and_sometimes_an_exam_is_missing() -> None:
-    single = {round(f * a) for f in PROGRAMMES for a in INTERVALS}
-    double = {round(f * (a + b)) for f in PROGRAMMES for a in INTERVALS for b in INTERVALS}
+    def kept(gap: float) -> int:
+        return min(round(gap), LONGEST_GAP_DAYS)
+
+    single = {kept(f * a) for f in PROGRAMMES for a in INTERVALS}
+    double = {kept(f * (a + b)) for f in PROGRAMMES for a in INTERVALS for b in INTERVALS}
     steps = set()
     for timeline in timelines(exams=6, count=60):
         assert timeline.days[0] == 0
@@ -245,9 +257,9 @@ def test_programme_changes_seldom_and_once() -> None:
     changes = []
     rng = np.random.default_rng(0)
     for _ in range(400):
-        days = draw_timeline(6, np.array([1000]), rng).days
-        # A gap of a programme is 500, 1000, 2000 or 3000 days; twice that where an exam is missing
-        possible = [{f for f in PROGRAMMES if gap in (1000 * f, 2000 * f)} for gap in np.diff(days)]
+        days = draw_timeline(6, np.array([400]), rng).days
+        # A gap of a programme is 200, 400, 800 or 1200 days; twice that where an exam is missing
+        possible = [{f for f in PROGRAMMES if gap in (400 * f, 800 * f)} for gap in np.diff(days)]
         changes.append(not set.intersection(*possible))
     assert 0.02 < np.mean(changes) < 0.12
 
@@ -307,6 +319,14 @@ def test_lesion_adds_nothing_to_the_background(breast: NDArray[np.uint8]) -> Non
     at_skin = insert_lesion(breast, replace(lesion, row=256, column=305), 18.0)
     assert (at_skin > breast).any()
     assert (at_skin[breast == 0] == 0).all()
+
+
+def test_lesion_covers_dark_fat(breast: NDArray[np.uint8]) -> None:
+    fatty = breast.copy()
+    fatty[250:254, 148:153] = 0
+    lesion = draw_lesion(breast, 18.0, np.random.default_rng(0))
+    covered = insert_lesion(fatty, replace(lesion, row=252, column=150), 18.0)
+    assert covered[250:254, 148:153].min() > 10
 
 
 def test_acquisition_returns_the_matrix_it_applied() -> None:

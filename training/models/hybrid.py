@@ -8,6 +8,7 @@ share one arithmetic: a single image is a series of one exam with one view.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
@@ -22,7 +23,7 @@ DAYS_PER_YEAR = 365.0
 # root to the head, so what lies between them is still a plain mean, which exact Grad-CAM needs.
 POOLING_POWER = 3.0
 POOLING_EPSILON = 1e-6
-ENCODERS = {
+ENCODERS: dict[str, Callable[..., keras.Model]] = {
     "paper": paper.build_encoder,
     "efficientnet_lite0": efficientnet_lite0.build_encoder,
     "rows": rows.build_encoder,
@@ -122,7 +123,7 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
         weighs, [images, rows, columns, channels]."""
         return cubed(self.encoder(images, training=training))
 
-    def features(self, pooled: Any, *, training: bool = False) -> Any:
+    def features(self, pooled: Any, *, training: bool | None = False) -> Any:
         """From pooled features [images, channels] to the feature vectors [images, features]."""
         g = (pooled + POOLING_EPSILON) ** (1.0 / POOLING_POWER)  # [N, C]
         g = self.pooled_dropout(self.pooled_norm(g, training=training), training=training)

@@ -36,9 +36,12 @@ class Lesson(keras.Model):  # type: ignore[misc]  # Keras has no types
     the truth is not known.
     """
 
-    def __init__(self, hybrid: Hybrid, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, hybrid: Hybrid, mass_weight: float = 1.0, seed: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._seed = seed
+        self._mass_weight = mass_weight
         self.hybrid = hybrid
         self.augment = Augment(seed, name="augment")
         self.place = layers.Conv2D(
@@ -55,7 +58,8 @@ class Lesson(keras.Model):  # type: ignore[misc]  # Keras has no types
 
     def get_config(self) -> dict[str, Any]:
         hybrid = keras.saving.serialize_keras_object(self.hybrid)
-        return {**super().get_config(), "hybrid": hybrid, "seed": self._seed}
+        options = {"hybrid": hybrid, "mass_weight": self._mass_weight, "seed": self._seed}
+        return {**super().get_config(), **options}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Lesson:
@@ -92,11 +96,10 @@ class Lesson(keras.Model):  # type: ignore[misc]  # Keras has no types
             axis=(1, 2),
         )
         size = keras.losses.huber(y["size"][:, None], y_pred["size"][:, None], delta=0.5)
-        return (
-            _mean(label, y["label_weight"])
-            + PLACE_WEIGHT * _mean(place, y["place_weight"])
-            + SIZE_WEIGHT * _mean(size, y["size_weight"])
+        masses = PLACE_WEIGHT * _mean(place, y["place_weight"]) + SIZE_WEIGHT * _mean(
+            size, y["size_weight"]
         )
+        return _mean(label, y["label_weight"]) + self._mass_weight * masses
 
 
 def _mean(losses: Any, weights: Any) -> Any:
