@@ -159,7 +159,7 @@ def _shift(name: str) -> Callable[[Hybrid], None]:
 
     def change(model: Hybrid) -> None:
         holder = model.encoder.get_layer(name) if name.startswith(("conv", "bn")) else None
-        layer = holder or getattr(model, name)
+        layer = holder or (model.lstms[0] if name == "lstm" else getattr(model, name))
         first, *rest = layer.get_weights()
         layer.set_weights([first * 1.05, *rest])
 
