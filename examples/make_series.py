@@ -30,7 +30,7 @@ def main(source: Path, target: Path) -> None:
         course="growing",
         exams=3,
         intervals=read_intervals(SeriesConfig().study_dates),
-        rng=np.random.default_rng(4),
+        rng=np.random.default_rng(20),
     )
     target.mkdir(exist_ok=True)
     exams = []

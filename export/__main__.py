@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--calibration", type=Path, help="npz with pixels uint8 [images, height, width]"
     )
+    parser.add_argument(
+        "--evaluation", type=Path, help="run folder of an evaluate of this model, for the card"
+    )
     chosen = parser.parse_args(arguments)
     if (chosen.bundle is None) != (chosen.calibration is None):
         parser.error("--bundle and --calibration go together; a run has images of its own")
@@ -38,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.bundle:
             bundle = reduce_bundle(chosen.bundle, chosen.to, chosen.precision, chosen.calibration)
         else:
-            bundle = export(chosen.model, chosen.to, chosen.precision)
+            bundle = export(chosen.model, chosen.to, chosen.precision, chosen.evaluation)
     except (
         VerificationError,
         BundleError,

@@ -38,9 +38,15 @@ _COPIED = ("metrics.json", "history.csv", "roc.png", "reliability.png", "history
 _TOOLS = ("tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime-gpu", "numpy")
 
 
-def export(run: Path, target: Path, precision: Precision = "fp32") -> Bundle:
+_SAME_AUC = 0.005  # an evaluation rounds otherwise than Keras, and is of the same model
+
+
+def export(
+    run: Path, target: Path, precision: Precision = "fp32", evaluation: Path | None = None
+) -> Bundle:
     """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``. Calibrates int8 on
-    the training images in the run's ``calibration.npz``.
+    the training images in the run's ``calibration.npz``. ``evaluation`` is the folder of a
+    ``training evaluate`` of the same model: its subgroups go into the card.
 
     Everything is written beside the target and moved there once verified. Raises
     ``VerificationError``, and ``FileExistsError`` if there is such a version already.
@@ -52,6 +58,7 @@ def export(run: Path, target: Path, precision: Precision = "fp32") -> Bundle:
     model: Hybrid = keras.models.load_model(run / "best.keras", compile=False)
     data = json.loads((run / "data.json").read_text())
     metrics = json.loads((run / "metrics.json").read_text())
+    evaluated = _evaluation(evaluation, metrics) if evaluation else None
     with new_version(target) as work:
         export_encoder(model, work / ENCODER)
         export_head(model, work / HEAD)
@@ -71,9 +78,20 @@ def export(run: Path, target: Path, precision: Precision = "fp32") -> Bundle:
         manifest = _manifest(model, target, data, metrics, verification, precision)
         for name in _COPIED:
             shutil.copyfile(run / name, work / name)
-        (work / MODEL_CARD).write_text(model_card(manifest, metrics, data))
+        (work / MODEL_CARD).write_text(model_card(manifest, metrics, data, evaluated))
         seal(work, manifest)
     return load_bundle(target)
+
+
+def _evaluation(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    there, here = found["units"]["breast"]["auc"]["value"], metrics["auc_per_breast"]["value"]
+    if abs(there - here) > _SAME_AUC:
+        raise ValueError(
+            f"{folder} is not an evaluation of this model on its validation patients: AUC per "
+            f"breast {there:.3f}, not {here:.3f}"
+        )
+    return found
 
 
 def _manifest(

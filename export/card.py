@@ -7,21 +7,78 @@ from typing import Any
 _PRECISION = "\n## Precision\n\n"
 
 
-def _change_over_time(auc: dict[str, float]) -> str:
-    if auc["low"] > 0.5:
-        return ""
-    return (
-        "**That is no better than chance: this model has not learned to use change over time.**\n"
-        "The order and dates of exams move its answer, but not in a way that was shown to help.\n"
+_SERIES = {
+    "whole_series": "the whole series",
+    "last_exam_alone": "its last exam alone",
+    "exams_shuffled": "its exams in random order",
+    "without_days": "its exams in order, without the days between them",
+}
+
+
+def _change_over_time(simulated: dict[str, Any] | None) -> str:
+    if simulated is None:
+        return "This model was not trained on series: it has not learned to use change over time.\n"
+    rows = "\n".join(
+        f"| {title} | {_estimate(simulated[f'auc_{name}'])} |" for name, title in _SERIES.items()
     )
+    verdict = (
+        ""
+        if simulated["auc_whole_series"]["low"] > 0.5
+        else "\n**That is no better than chance: this model has not learned to use change over "
+        "time.**\n"
+    )
+    return f"""{simulated["series"]} simulated series of validation patients, growing masses against
+slow, stable, regressing and recurring ones; the stopping point was chosen on them:
+
+| what the model sees | AUC |
+|---|---|
+{rows}
+{verdict}"""
 
 
-def model_card(manifest: dict[str, Any], metrics: dict[str, Any], data: dict[str, Any]) -> str:
-    """Markdown of ``MODEL_CARD.md``."""
+def _subgroups(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return ""
+    rows, weak = [], []
+    for column, by in evaluation["subgroups"].items():
+        for group in by["groups"]:
+            name = f"{column} {group['group']}"
+            auc = group["auc"]
+            told = "too few" if auc is None else _estimate(auc)
+            rows.append(
+                f"| {name} | {by['unit']} | {group['positives']} of {group['cases']} | {told} |"
+            )
+            if auc is not None and auc["low"] <= 0.5:
+                weak.append(name)
+    listing = "\n".join(rows)
+    failures = (
+        f"In these groups it was not shown to be better than chance: {', '.join(weak)}."
+        if weak
+        else "It was better than chance in every group with enough cases."
+    )
+    return f"""
+## Subgroups
 
-    def estimate(figure: dict[str, float]) -> str:
-        return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+| group | per | cancers | AUC |
+|---|---|---|---|
+{listing}
 
+{failures} Small groups have wide intervals.
+"""
+
+
+def _estimate(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def model_card(
+    manifest: dict[str, Any],
+    metrics: dict[str, Any],
+    data: dict[str, Any],
+    evaluation: dict[str, Any] | None = None,
+) -> str:
+    """Markdown of ``MODEL_CARD.md``; ``evaluation`` is the metrics of ``training evaluate``."""
+    estimate = _estimate
     points = "\n".join(
         f"| {p['name']} | {p['threshold']:.3f} "
         f"| {p['sensitivity']:.3f} [{p['sensitivity_interval'][0]:.3f}, "
@@ -34,7 +91,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any], data: dict[str
         f"| {name} | {s['patients']} | {s['breasts']} | {s['images']} | {s['per_class']} |"
         for name, s in data["splits"].items()
     )
-    calibration, simulated = metrics["calibration"], metrics["simulated_series"]
+    calibration = metrics["calibration"]
     verification = manifest["verification"]
     card = f"""# {manifest["name"]} {manifest["version"]}
 
@@ -56,8 +113,8 @@ Split by patient. Fingerprint of the data: `{data["fingerprint_sha256"]}`. Left 
 {len(data["left_out"])} image(s).
 
 **Change over time was learned on simulated series only**: masses composited into lesion-free
-mammograms, growing or stable, at real screening intervals. No repeat mammograms with pixels were
-available. How the model reads real series has not been measured.
+mammograms that grow, stay, shrink or come back, at irregular intervals. No repeat mammograms with
+pixels were available. How the model reads real series has not been measured.
 
 ## Figures
 
@@ -76,21 +133,15 @@ chosen; they flatter the model a little. 95 % bootstrap intervals by patient.
 |---|---|---|---|
 {points}
 
-Simulated series of unseen patients ({simulated["series"]}), growing against stable masses:
-
-| what the model sees | AUC |
-|---|---|
-| the whole series | {estimate(simulated["auc_whole_series"])} |
-| its last exam alone | {estimate(simulated["auc_last_exam_alone"])} |
-| its exams in random order | {estimate(simulated["auc_exams_shuffled"])} |
-
-{_change_over_time(simulated["auc_whole_series"])}
-## Limits
+{_change_over_time(metrics.get("simulated_series"))}{_subgroups(evaluation)}
+## Limits and known failures
 
 - The prevalence of the data is far above that of screening (about 0.5 to 2 %): the calibrated
   probability holds at the prevalence above, not in a screening population.
 - Eight-bit images of 640 x 640 pixels were all there was to learn from: calcifications are mostly
   below that resolution.
+- Large or multiple findings, distortions and asymmetries that are no mass were not simulated; over
+  time only masses were.
 - Scanned film, spot and magnification views, implants and vendors other than those of the training
   data are outside of what was measured.
 - A heatmap shows what the score rests on. It is not an outline of a lesion.

@@ -77,6 +77,8 @@ class SeriesConfig(Section):
     acquisitions: int = Field(24, ge=12)
     val_count: int = Field(320, ge=8)
     max_exams: int = Field(5, ge=2)
+    features: int = Field(64, ge=1)  # by which the model grows to learn time
+    lstm_units: int = Field(64, ge=1)
     epochs: int = Field(60, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)  # series never come twice: less is needed

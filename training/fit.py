@@ -71,8 +71,8 @@ def fit(config: FitConfig) -> Path:
     progress = _learn_images(config, train, val, classes)
     model: Hybrid = keras.models.load_model(config.run / "best-image.keras", compile=False)
     val_series = None
-    if model.reader == "lstm" and config.series.breasts:
-        val_series = _learn_time(config, model, train, val, positive)
+    if model.reader == "lstm" and len(model.lstms) == 1 and config.series.breasts:
+        model, val_series = _learn_time(config, model, train, val, positive)
     replace(config.run / "best.keras", model.save)
     write_report(config.run, model, val, val_series, progress.history, positive)
     some = np.random.default_rng(config.optimiser.seed).permutation(len(train))
@@ -341,8 +341,8 @@ def _in_single_precision(model: Hybrid) -> Hybrid:
 
 def _learn_time(
     config: FitConfig, model: Hybrid, train: Breasts, val: Breasts, positive: int
-) -> ExamSeries:
-    """The second stage, in place. Returns the series of the validation patients."""
+) -> tuple[Hybrid, ExamSeries]:
+    """The second stage. Returns the model with the series of the validation patients."""
     chosen, seed = config.series, config.optimiser.seed
     intervals = read_intervals(chosen.study_dates)
     encode = exam_series.pooled_encoder(model)
@@ -374,20 +374,21 @@ def _learn_time(
         replace(stored, lambda path: exam_series.save(made, path))
     validation = exam_series.load(stored)
     most = chosen.max_exams
-    for layer in (model.pooled_dropout, model.feature_dropout):
-        layer.rate = chosen.dropout
-    history = fit_head(
+    grown, history = fit_head(
         model,
         lambda n, rng: exam_bank.draw_simulated(masses, n, most, positive, intervals, rng),
         lambda n, rng: exam_bank.draw_unchanged(real, n, most, intervals, rng),
         validation,
         positive=positive,
+        features=chosen.features,
+        units=chosen.lstm_units,
         epochs=chosen.epochs,
         learning_rate=chosen.learning_rate,
+        dropout=chosen.dropout,
         seed=seed,
     )
     _write_table(config.run / "reading.csv", history)
-    return validation
+    return grown, validation
 
 
 def draw_series(

@@ -194,21 +194,22 @@ def _sections(
         ),
         Section(
             "Duplicates",
-            [
-                f"{name.replace('_', ' ')}: {number}"
-                for name, number in _summary(found, pairs).items()
-            ]
-            + [
-                "Listed are pairs across classes, splits or patients, the first "
-                f"{_LISTED} of {len(crossing)}; all are in pairs.csv."
-            ],
+            table=Table(
+                ["", "count"],
+                [
+                    [name.replace("_", " "), str(number)]
+                    for name, number in _summary(found, pairs).items()
+                ],
+            ),
+        ),
+        Section(
+            "Duplicates that cross classes, splits or patients",
+            [f"{min(_LISTED, len(crossing))} of {len(crossing)} pairs; all are in pairs.csv."],
             Table(
                 list(_PAIR_COLUMNS),
                 [
-                    [
-                        Path(pair[c]).name if c in ("first", "second") else str(pair[c])
-                        for c in _PAIR_COLUMNS
-                    ]
+                    [Path(pair["first"]).name, Path(pair["second"]).name]
+                    + [str(pair[column]) for column in _PAIR_COLUMNS[2:]]
                     for pair in crossing[:_LISTED]
                 ],
             )
@@ -298,7 +299,7 @@ def _plot_shortcuts(path: Path, shortcuts: Sequence[Shortcut], positive_class: s
     axes.axvline(0.5, color="grey", linewidth=0.8)
     axes.axvline(WARN_ABOVE, color="tab:red", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(told)), [shortcut.name for shortcut, _ in told])
-    axes.invert_yaxis()
+    axes.set_ylim(len(told) - 0.5, -0.5)
     axes.set(xlabel=f"AUC of {positive_class!r}, 95 % interval; red: interval above {WARN_ABOVE}")
     figure.savefig(path, dpi=120)
     plt.close(figure)

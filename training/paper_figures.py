@@ -101,26 +101,23 @@ def figures(
 
 
 def accuracy_on(
-    files: Files, pieces: Sequence[Piece], weights: NDArray[np.float64], *, masks: bool
+    files: Files,
+    pieces: Sequence[Piece],
+    weights: NDArray[np.float64],
+    *,
+    masks: bool | None = None,
+    rule: bool = False,
 ) -> Drawn:
-    """Accuracy on the test files that are masks, or on those that are not."""
+    """Accuracy of the model, or of the trivial rule, on the test files that are masks, on those
+    that are not, or on all (None)."""
     values = []
     for piece in pieces:
-        kept = files.is_mask[piece.test] == masks
-        right = piece.probability.argmax(axis=1) == files.labels[piece.test]
-        per_file = weights[:, files.groups[piece.test[kept]]]
-        values.append(weighted_accuracy(right[kept], per_file))
-    return Drawn(np.mean(values, axis=0))
-
-
-def rule_accuracy(files: Files, pieces: Sequence[Piece], weights: NDArray[np.float64]) -> Drawn:
-    """Accuracy of the trivial rule on the same test files."""
-    values = [
-        weighted_accuracy(
-            piece.rule == files.labels[piece.test], weights[:, files.groups[piece.test]]
-        )
-        for piece in pieces
-    ]
+        said = piece.rule if rule else piece.probability.argmax(axis=1)
+        right = said == files.labels[piece.test]
+        kept = (files.is_mask[piece.test] == masks) | (masks is None)
+        with np.errstate(invalid="ignore"):  # NaN for a draw without such files
+            per_file = weights[:, files.groups[piece.test[kept]]]
+            values.append(weighted_accuracy(right[kept], per_file))
     return Drawn(np.mean(values, axis=0))
 
 

@@ -1,9 +1,9 @@
 """The second stage of a fit: the head learns to read exams in time order, on encoded exams.
 
-Simulated series teach what change means. Real exams, alone and after priors that differ from them
-only in how they were acquired, teach that nothing has changed: their target is what the model
-already says of the last exam alone, so that learning time does not cost the reading of an image.
-(Learning without forgetting: Li & Hoiem, TPAMI 2018, arXiv:1606.09282.)
+Simulated series teach what change means. Real exams after priors that differ from them only in how
+they were acquired teach that nothing has changed: their target is what the model already says of
+the last exam alone (learning without forgetting: Li & Hoiem, TPAMI 2018, arXiv:1606.09282). The
+reading of a single exam cannot change at all: see ``training.models.grow``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from training.exam_series import ExamSeries, joined, last_exams
+from training.models.grow import grow, keep_first_exam
 from training.models.hybrid import Hybrid
 
 _SMOOTHING = 0.02  # of a simulated label
@@ -54,22 +55,27 @@ def fit_head(
     val: ExamSeries,
     *,
     positive: int,
+    features: int,
+    units: int,
     epochs: int,
     learning_rate: float,
+    dropout: float,
     seed: int,
-) -> list[dict[str, float]]:
-    """Train what follows the encoder (feature vector, LSTM, classifier) in place.
+) -> tuple[Hybrid, list[dict[str, float]]]:
+    """A hybrid that has grown by ``features`` and LSTM ``units`` and learned to read series.
 
     Keeps the epoch that does best on ``val``: AUC of simulated series, less what real exams moved.
-    Returns the history, a row per epoch.
+    Returns it with the history, a row per epoch.
     """
-    head = head_of(model, val.exams.shape[1])
-    alone = last_exams(val, 1)
-    known = softmax(_read(head, alone), axis=1)[:, positive]
+    exams = val.exams.shape[1]
+    teacher = head_of(model, exams)
+    known = softmax(_read(teacher, last_exams(val, 1)), axis=1)[:, positive]
+    grown = grow(model, features, units)
+    grown.pooled_norm.trainable = False  # it describes real images
+    grown.pooled_dropout.rate = grown.feature_dropout.rate = dropout
+    head = head_of(grown, exams)
     history = [{"epoch": 0.0, "loss": np.nan} | _judge(head, val, known, positive)]
-    best, best_weights = -np.inf, model.get_weights()
-    teacher = keras.models.clone_model(head)
-    teacher.set_weights(head.get_weights())
+    best, best_weights = -np.inf, grown.get_weights()
 
     def draw(rng: np.random.Generator) -> tuple[ExamSeries, NDArray[np.float32]]:
         changing, unchanged = draw_changing(32, rng), draw_unchanged(32, rng)
@@ -77,18 +83,17 @@ def fit_head(
         targets = np.concatenate([label_targets(changing, present.shape[1]), present])
         return joined(changing, unchanged), targets.astype(np.float32)
 
-    model.pooled_norm.trainable = False  # it describes real images
-    bar = tqdm(
-        train_head(head, draw, epochs, learning_rate, seed), "reading", total=epochs, unit="epoch"
-    )
+    restore = keep_first_exam(grown, model)
+    losses = train_head(head, draw, epochs, learning_rate, seed, restore)
+    bar = tqdm(losses, "reading", total=epochs, unit="epoch")
     for epoch, loss in enumerate(bar, start=1):
         row = {"epoch": float(epoch), "loss": loss} | _judge(head, val, known, positive)
         history.append(row)
         choice = row["val_auc_simulated"] - row["val_moved"]
         if choice > best:
-            best, best_weights = choice, model.get_weights()
-    model.set_weights(best_weights)
-    return history
+            best, best_weights = choice, grown.get_weights()
+    grown.set_weights(best_weights)
+    return grown, history
 
 
 def train_head(
@@ -97,6 +102,7 @@ def train_head(
     epochs: int,
     learning_rate: float,
     seed: int,
+    after_step: Callable[[], None] = lambda: None,
 ) -> Iterator[float]:
     """Train ``head`` (see ``head_of``) on series and targets float32 [series, classes] that are
     drawn anew for every step; yields each epoch's mean loss. The learning rate falls over half a
@@ -114,6 +120,7 @@ def train_head(
             series, targets = draw(rng)
             head.reset_metrics()  # else the loss is the mean since the beginning
             losses.append(float(head.train_on_batch(_inputs(series), targets)))
+            after_step()
         yield float(np.mean(losses))
 
 

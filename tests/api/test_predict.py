@@ -136,7 +136,8 @@ def test_every_format_is_read_and_scored_alike(
     expected = predicted(server, png(breast()))
     found = predicted(server, data)
     assert (found["image"]["format"], found["image"]["bits"]) == (kind, bits)
-    tolerance = 0.05 if kind == "jpeg" else 0.01
+    # Eight bits for the same greys move the percentiles of the made picture a little
+    tolerance = {"jpeg": 0.05}.get(kind, 0.02 if bits == 16 else 1e-3)
     assert found["calibrated_probability"] == pytest.approx(
         expected["calibrated_probability"], abs=tolerance
     )

@@ -55,7 +55,7 @@ def write_run(folder: Path, model: Hybrid, images: int = 12) -> Path:
                 "operating_points": [point],
                 "simulated_series": {
                     "series": 8, "auc_whole_series": estimate, "auc_last_exam_alone": estimate,
-                    "auc_exams_shuffled": estimate,
+                    "auc_exams_shuffled": estimate, "auc_without_days": estimate,
                 },
             }
         )
@@ -120,6 +120,56 @@ def test_model_card_says_what_a_reader_must_know(exported: Bundle) -> None:
         assert f"`{name}`" in card
 
 
+def evaluation(folder: Path, auc: float) -> Path:
+    """A run folder as ``training evaluate`` leaves it, with invented figures."""
+    wide, narrow = ({"value": 0.6, "low": low, "high": 0.7} for low in (0.4, 0.55))
+    groups = [
+        {"group": "CC", "cases": 40, "positives": 12, "auc": wide},
+        {"group": "MLO", "cases": 50, "positives": 15, "auc": narrow},
+        {"group": "AT", "cases": 3, "positives": 1, "auc": None},
+    ]
+    found = {
+        "units": {"breast": {"auc": {"value": auc, "low": 0.5, "high": 0.9}}},
+        "subgroups": {"view": {"unit": "image", "groups": groups}},
+    }
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_card_names_the_subgroups_where_the_model_was_not_better_than_chance(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run", small_hybrid())
+    measured = evaluation(tmp_path / "evaluate", auc=0.702)
+    bundle = export(run, tmp_path / "store" / "made" / "1.0.0", evaluation=measured)
+    card = (bundle.folder / "MODEL_CARD.md").read_text()
+    assert "| view MLO | image | 15 of 50 | 0.600 [0.550, 0.700] |" in card
+    assert "| view AT | image | 1 of 3 | too few |" in card
+    assert "not shown to be better than chance: view CC." in card
+
+
+def test_evaluation_of_another_model_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small_hybrid())
+    measured = evaluation(tmp_path / "evaluate", auc=0.6)
+    with pytest.raises(ValueError, match="not an evaluation of this model"):
+        export(run, tmp_path / "store" / "made" / "1.0.0", evaluation=measured)
+
+
+@pytest.mark.parametrize(
+    ("options", "depth"),
+    [({"reader": "last"}, 0), ({"reader": "mean"}, 0), ({"lstm_layers": 2}, 2)],
+)
+def test_baselines_and_deeper_models_are_not_exported(
+    tmp_path: Path, options: dict[str, Any], depth: int
+) -> None:
+    model = small_hybrid(**options)
+    assert len(model.lstms) == depth
+    run = write_run(tmp_path / "run", model)
+    with pytest.raises(ValueError, match="only a hybrid of a CNN and one LSTM layer"):
+        export(run, tmp_path / "store" / "made" / "1.0.0")
+
+
 def test_store_holds_the_version_and_nothing_else(exported: Bundle) -> None:
     assert [path.name for path in exported.folder.parent.iterdir()] == ["1.2.3"]
     assert find_bundle(exported.folder.parents[1], None) == exported.folder
@@ -159,7 +209,7 @@ def _shift(name: str) -> Callable[[Hybrid], None]:
 
     def change(model: Hybrid) -> None:
         holder = model.encoder.get_layer(name) if name.startswith(("conv", "bn")) else None
-        layer = holder or getattr(model, name)
+        layer = holder or (model.lstms[0] if name == "lstm" else getattr(model, name))
         first, *rest = layer.get_weights()
         layer.set_weights([first * 1.05, *rest])
 

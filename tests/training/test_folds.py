@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from training.folds import k_folds, write_manifest
-from training.manifest import LabelledImage, ManifestError, read
+from training.manifest import LabelledImage, ManifestError, parse
 
 
 def images(patients: int = 30, positive_every: int = 3) -> list[LabelledImage]:
@@ -85,4 +85,4 @@ def test_written_manifest_is_read_back_with_every_column(tmp_path: Path) -> None
     for row in rows:
         row.path.touch()
     write_manifest(rows, tmp_path / "fold.csv")
-    assert read(tmp_path / "fold.csv", Path()) == rows
+    assert parse(tmp_path / "fold.csv", Path()) == (rows, [])

@@ -15,7 +15,6 @@ from training.paper_figures import (
     figures,
     group_weights,
     leaked,
-    rule_accuracy,
     weighted_accuracy,
     weighted_auc,
     weighted_macro_f1,
@@ -49,12 +48,12 @@ FILES = Files(
 )
 
 
-def piece(test: range, probability: np.ndarray = PROBABILITY) -> Piece:
+def piece(test: range) -> Piece:
     files = np.array(test)
     rest = np.setdiff1d(np.arange(180), files)
     of_image = files % 90
     return Piece(
-        rest, files, probability[of_image], TRUTH[of_image] * (files >= 90), np.array([0.5])
+        rest, files, PROBABILITY[of_image], TRUTH[of_image] * (files >= 90), np.array([0.5])
     )
 
 
@@ -87,16 +86,16 @@ def test_difference_of_an_arm_to_itself_is_none() -> None:
 
 def test_masks_and_images_are_told_apart_and_the_rule_is_scored() -> None:
     weights = group_weights(FILES)
-    wrong_on_images = PROBABILITY.copy()
-    pieces = [piece(range(60, 120), wrong_on_images)]
+    pieces = [piece(range(60, 120))]
     right = TRUTH == SAID
     images = accuracy_on(FILES, pieces, weights, masks=False).estimate()
     masks = accuracy_on(FILES, pieces, weights, masks=True).estimate()
     assert images.value == pytest.approx(right[60:].mean())
     assert masks.value == pytest.approx(right[:30].mean())
-    rule = rule_accuracy(FILES, pieces, weights).estimate()
+    rule = accuracy_on(FILES, pieces, weights, rule=True).estimate()
     expected = np.concatenate([TRUTH[60:] == 0, np.ones(30, bool)]).mean()
     assert rule.value == pytest.approx(expected)
+    assert accuracy_on(FILES, pieces, weights, masks=True, rule=True).estimate().value == 1
 
 
 def test_kin_in_training_is_counted() -> None:
