@@ -29,9 +29,17 @@ _ON_SINGLE_EXAMS = (
 )
 _ON_POOLING = (
     "Pooled figures put the scores of different models side by side, after the temperature that "
-    "each fit found on its own validation part. DeLong and McNemar take breasts as independent; "
-    "two breasts of one patient are not, so the interval by patient is the safer one. The p-values "
-    "are not corrected for making several comparisons."
+    "each fit found on its own validation part."
+)
+_ON_TESTS = (
+    "DeLong and McNemar take breasts as independent; two breasts of one patient are not, so the "
+    "interval by patient is the safer one. The p-values are not corrected for making several "
+    "comparisons."
+)
+_ON_CALLS = (
+    "At the operating points. Thresholds that lie apart trade sensitivity for specificity, which "
+    "shows as opposite differences on positive and other breasts, and over all breasts in favour "
+    "of whoever calls fewer: that is no better model."
 )
 
 
@@ -74,7 +82,14 @@ def write_page(run: Path, found: dict[str, Any], scores: Mapping[str, OutOfFold]
         page.Section("All folds together", (_ON_POOLING,), pooled, [run / "roc.png"]),
     ]
     if found["comparisons"]:
-        sections.append(page.Section("Is there a difference?", (), _tests(found["comparisons"])))
+        sections += [
+            page.Section(
+                "Do they rank differently?", (_ON_TESTS,), _auc_tests(found["comparisons"])
+            ),
+            page.Section(
+                "Do they call differently?", (_ON_CALLS,), _call_tests(found["comparisons"])
+            ),
+        ]
     sections.append(page.Section("Every fold", (), folds))
     lead = (
         f"{count} folds by patient, {counts['patients']} patients, {counts['breasts']} "
@@ -139,29 +154,36 @@ def _plot_roc(path: Path, scores: Mapping[str, OutOfFold], architectures: dict[s
     plt.close(figure)
 
 
-def _tests(comparisons: list[dict[str, Any]]) -> page.Table:
+def _auc_tests(comparisons: list[dict[str, Any]]) -> page.Table:
     return page.Table(
-        (
-            "comparison",
-            "AUC difference (DeLong)",
-            "p (DeLong)",
-            "AUC difference, interval by patient",
-            "only the first right",
-            "only the second right",
-            "p (McNemar)",
-        ),
+        ("comparison", "AUC difference (DeLong)", "p", "AUC difference, interval by patient"),
         [
             (
                 f"{found['a']} against {found['b']}",
                 f"{found['delong']['difference']:.3f} "
                 f"[{found['delong']['low']:.3f}, {found['delong']['high']:.3f}]",
-                f"{found['delong']['p_value']:.3g}",
+                f"{found['delong']['p_value']:.2g}",
                 str(Estimate(**found["auc_difference_by_patient"])),
-                str(found["mcnemar"]["only_a_right"]),
-                str(found["mcnemar"]["only_b_right"]),
-                f"{found['mcnemar']['p_value']:.3g}",
             )
             for found in comparisons
+        ],
+    )
+
+
+def _call_tests(comparisons: list[dict[str, Any]]) -> page.Table:
+    breasts = {"all": "all", "sensitivity": "positive", "specificity": "others"}
+    return page.Table(
+        ("comparison", "breasts", "only the first right", "only the second right", "p (McNemar)"),
+        [
+            (
+                f"{found['a']} against {found['b']}",
+                kind,
+                str(found["mcnemar"][part]["only_a_right"]),
+                str(found["mcnemar"][part]["only_b_right"]),
+                f"{found['mcnemar'][part]['p_value']:.2g}",
+            )
+            for found in comparisons
+            for part, kind in breasts.items()
         ],
     )
 

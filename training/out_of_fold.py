@@ -148,9 +148,10 @@ def _spread(found: Sequence[Estimate]) -> dict[str, Any]:
 
 def compare(a: OutOfFold, b: OutOfFold) -> dict[str, Any]:
     """Paired tests of two architectures on the pooled scores of the same breasts: DeLong for the
-    AUC, McNemar for the calls. Both take breasts as independent; ``auc_difference_by_patient``
-    does not: patients are drawn with all their breasts. Raises ``ValueError`` if the breasts
-    differ."""
+    AUC; McNemar for the calls on all breasts, on the positive ones (sensitivity) and on the others
+    (specificity), since a mere shift of the threshold trades one for the other. All take breasts
+    as independent; ``auc_difference_by_patient`` does not: patients are drawn with all their
+    breasts. Raises ``ValueError`` if the breasts differ."""
     if a.names != b.names or not np.array_equal(a.truth, b.truth):
         raise ValueError("paired tests need the same breasts in the same order")
     both = np.stack([a.probability, b.probability], axis=1)  # [n, 2]
@@ -158,10 +159,16 @@ def compare(a: OutOfFold, b: OutOfFold) -> dict[str, Any]:
     def difference(truth: NDArray[np.int32], score: NDArray[np.float64]) -> float:
         return metrics.auc(truth, score[:, 0]) - metrics.auc(truth, score[:, 1])
 
+    called_a, called_b, positive = called(a), called(b), a.truth == 1
+    parts = {"all": np.ones_like(positive), "sensitivity": positive, "specificity": ~positive}
+
+    def mcnemar(keep: NDArray[np.bool_]) -> dict[str, Any]:
+        return asdict(metrics.mcnemar_test(a.truth[keep], called_a[keep], called_b[keep]))
+
     return {
         "delong": asdict(metrics.delong_test(a.truth, a.probability, b.probability)),
         "auc_difference_by_patient": asdict(
             metrics.bootstrap(difference, a.truth, both, a.patients)
         ),
-        "mcnemar": asdict(metrics.mcnemar_test(a.truth, called(a), called(b))),
+        "mcnemar": {name: mcnemar(keep) for name, keep in parts.items()},
     }

@@ -74,7 +74,11 @@ def test_better_model_is_told_from_a_worse_one() -> None:
     assert found["delong"]["difference"] > 0.1
     assert found["delong"]["p_value"] < 0.05
     assert found["auc_difference_by_patient"]["low"] > 0
-    assert found["mcnemar"]["only_a_right"] > found["mcnemar"]["only_b_right"]
+    calls = found["mcnemar"]
+    assert calls["all"]["only_a_right"] > calls["all"]["only_b_right"]
+    for count in ("only_a_right", "only_b_right"):
+        parts = calls["sensitivity"][count] + calls["specificity"][count]
+        assert calls["all"][count] == parts
     assert compare(good, good)["delong"]["p_value"] == 1
 
 
