@@ -171,8 +171,15 @@ def _started_from(run: Path, model: Hybrid, prune_share: float) -> Hybrid:
 def _choose_precision(optimiser: OptimiserConfig) -> None:
     chosen = optimiser.precision
     if chosen == "auto":
-        chosen = "mixed_bfloat16" if keras.distribution.list_devices("gpu") else "float32"
+        chosen = "mixed_bfloat16" if _has_gpu() else "float32"
     keras.config.set_dtype_policy(chosen)
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX, where it has no such platform
+        return False
 
 
 def _learn_images(
