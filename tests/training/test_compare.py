@@ -124,8 +124,9 @@ def test_half_precision_takes_longer_where_there_is_no_arithmetic_for_it(
 ) -> None:
     whole, same, half = result["bundles"]
     assert whole["time_ratio"] == {"value": 1, "low": 1, "high": 1}
-    assert same["time_ratio"]["low"] <= 1 <= same["time_ratio"]["high"]
-    assert half["time_ratio"]["value"] > 1.2
+    # Ten rounds on a machine that others use: the same graph is about as fast, no more is known
+    assert same["time_ratio"]["value"] == pytest.approx(1, abs=0.25)
+    assert half["time_ratio"]["value"] > 1.4
     for each in result["bundles"]:
         assert 0 < each["processor_ms"] <= each["latency_ms"] * 1.5
 
