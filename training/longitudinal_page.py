@@ -62,7 +62,7 @@ def write_longitudinal_page(run: Path, found: dict[str, Any]) -> None:
 
 
 def _plot(path: Path, found: dict[str, Any]) -> None:
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
     readers = found["auc"]
     for k, (name, by_length) in enumerate(readers.items()):
         lengths = [n for n in by_length if n.isdigit()]
@@ -88,6 +88,6 @@ def _plot(path: Path, found: dict[str, Any]) -> None:
         title="Simulated series of unseen patients",
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8, loc="upper left")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
