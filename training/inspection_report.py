@@ -299,7 +299,7 @@ def _plot_shortcuts(path: Path, shortcuts: Sequence[Shortcut], positive_class: s
     axes.axvline(0.5, color="grey", linewidth=0.8)
     axes.axvline(WARN_ABOVE, color="tab:red", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(told)), [shortcut.name for shortcut, _ in told])
-    axes.set_ylim(len(told) - 0.5, -0.5)
+    axes.set_ylim(max(len(told), 1) - 0.5, -0.5)
     axes.set(xlabel=f"AUC of {positive_class!r}, 95 % interval; red: interval above {WARN_ABOVE}")
     figure.savefig(path, dpi=120)
     plt.close(figure)

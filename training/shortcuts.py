@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with sklearn
 
 from training import metrics
 from training.duplicates import thumbnail
@@ -110,7 +111,8 @@ def measure(
         random_state=0,
     )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    probability = cross_val_predict(
-        classifier, features, truth, groups=patients, cv=folds, method="predict_proba"
-    )[:, 1]
+    with threadpool_limits(1):  # on a busy machine small trees wait for threads more than they grow
+        probability = cross_val_predict(
+            classifier, features, truth, groups=patients, cv=folds, method="predict_proba"
+        )[:, 1]
     return Shortcut(name, metrics.bootstrap(metrics.auc, truth, probability, patients, draws=1000))
