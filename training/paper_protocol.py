@@ -38,10 +38,6 @@ from training.series import Series, pack
 _TEST_PARTS = 5  # one of them is for testing
 _MASK = re.compile(r"_mask(_\d+)?$")
 _SCORED_AT_ONCE = 64
-# Keras' 0.99 needs some 1000 steps until the moving statistics have forgotten that they began at 0
-# and 1, and a training on 624 images has few hundred: what is right in training mode would then be
-# near chance when it is tested.
-_NORM_MOMENTUM = 0.9
 
 
 class PaperConfig(Section):
@@ -165,9 +161,6 @@ def _train(
         dropout=config.dropout,
     )
     model.build()
-    for layer in (*model.encoder.layers, model.pooled_norm):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = _NORM_MOMENTUM
     steps = config.epochs * -(-len(train) // config.batch)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.01)
     model.compile(

@@ -81,7 +81,9 @@ class Hybrid(keras.Model):  # type: ignore[misc]  # Keras has no types
         self.encoder = ENCODERS[encoder](height, width, **(encoder_options or {}))
         self.freeze_until(frozen_until)
         self.pool = layers.GlobalAveragePooling2D(name="pool")
-        self.pooled_norm = layers.BatchNormalization(name="pooled_norm")
+        self.pooled_norm = layers.BatchNormalization(
+            momentum=paper.NORM_MOMENTUM, name="pooled_norm"
+        )
         self.pooled_dropout = layers.Dropout(dropout, name="pooled_dropout")
         self.feature = layers.Dense(features, activation="relu", name="feature")
         self.feature_dropout = layers.Dropout(dropout, name="feature_dropout")

@@ -11,6 +11,9 @@ from keras import layers
 
 _FIRST_FILTERS = 32
 _MOST_FILTERS = 256
+# Keras' 0.99 needs some 1000 steps until the moving statistics have forgotten that they began at 0
+# and 1: after a short fit from scratch every case would be called alike.
+NORM_MOMENTUM = 0.9
 
 
 def build_encoder(height: int, width: int, channels: int = 1, blocks: int = 4) -> keras.Model:
@@ -21,7 +24,7 @@ def build_encoder(height: int, width: int, channels: int = 1, blocks: int = 4) -
     for index in range(blocks):
         filters = min(_FIRST_FILTERS * 2**index, _MOST_FILTERS)
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{index}")(x)
-        x = layers.BatchNormalization(name=f"bn{index}")(x)
+        x = layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"bn{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{index}")(x)
         x = layers.SpatialDropout2D(0.1, name=f"dropout{index}")(x)
