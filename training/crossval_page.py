@@ -33,8 +33,9 @@ _ON_POOLING = (
 )
 _ON_TESTS = (
     "DeLong and McNemar take breasts as independent; two breasts of one patient are not, so the "
-    "interval by patient is the safer one. The p-values are not corrected for making several "
-    "comparisons."
+    "interval by patient is the safer one. None of them knows the chance in training (first "
+    "weights, order of batches): they are about these fitted models, and the spread over the folds "
+    "says how far others may lie. The p-values are not corrected for several comparisons."
 )
 _ON_CALLS = (
     "At the operating points. Thresholds that lie apart trade sensitivity for specificity, which "

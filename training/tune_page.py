@@ -16,7 +16,7 @@ from training.metrics import Estimate
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 NOTE = (
     "The figure of a trial is the AUC per breast on the validation patients, at its best epoch. "
@@ -145,7 +145,7 @@ def _plot_history(path: Path, trials: Sequence[Trial]) -> None:
     axes.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="trial", ylabel="validation AUC per breast", title="Trials in their order")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -178,10 +178,11 @@ def _plot_slices(path: Path, trials: Sequence[Trial]) -> None:
         axes.set(xlabel=_spoken(name))
         if HYPERPARAMETERS[name].log:
             axes.set_xscale("log")
-        if all(isinstance(value, int) for value in values):
-            ticks = sorted(set(values))
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
+        elif all(isinstance(value, int) for value in values):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for row in grid:
         row[0].set(ylabel="AUC per breast")
     figure.colorbar(points, ax=grid, label="trial", ticks=MaxNLocator(integer=True))
@@ -194,6 +195,6 @@ def _plot_importance(path: Path, importance: Mapping[str, float]) -> None:
     figure, axes = plt.subplots(figsize=(6, 1 + 0.4 * len(ordered)), layout="constrained")
     bars = axes.barh([_spoken(name) for name, _ in ordered], [share for _, share in ordered])
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set(xlabel="share of the variance explained", xlim=(0, 1.1))
+    axes.set(xlabel="share of the variance explained", xlim=(0, max(importance.values()) + 0.1))
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -38,11 +38,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_model_trained_with_jax_is_exported_and_verified_with_tensorflow(tmp_path: Path) -> None:
     config = write_config(tmp_path, "jax", write_images(tmp_path / "images"))
-    config.write_text(f'backend = "jax"\n{config.read_text()}')
+    once = config.read_text().replace("epochs = 2", "epochs = 1")
+    config.write_text(f'backend = "jax"\n{once}')
     fitted = run("-c", _FIT, str(config))
     assert fitted.returncode == 0, fitted.stderr
     assert "backend jax" in fitted.stdout
-    assert [row["epoch"] for row in history(tmp_path / "jax")] == [1, 2]
+    assert [row["epoch"] for row in history(tmp_path / "jax")] == [1]
     assert json.loads((tmp_path / "jax" / "config.json").read_text())["backend"] == "jax"
 
     target = tmp_path / "store" / "made" / "0.0.1"
