@@ -176,6 +176,10 @@ def _choose_precision(optimiser: OptimiserConfig) -> None:
 
 
 def _has_gpu() -> bool:
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return bool(torch.cuda.is_available())
     try:
         return bool(keras.distribution.list_devices("gpu"))
     except RuntimeError:  # JAX, where it has no such platform

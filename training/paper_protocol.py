@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sklearn.tree import DecisionTreeClassifier
 from tqdm import tqdm
@@ -197,8 +198,8 @@ def _score(model: Hybrid, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     for start in range(0, len(pixels), _SCORED_AT_ONCE):
         part = pixels[start : start + _SCORED_AT_ONCE]
         inputs, _ = _packed(list(part), np.zeros(len(part), np.int32))
-        logits.append(np.asarray(model(inputs, training=False), np.float64))
-    return np.asarray(keras.ops.softmax(np.concatenate(logits)), np.float64)
+        logits.append(keras.ops.convert_to_numpy(model(inputs, training=False)))
+    return np.asarray(softmax(np.concatenate(logits).astype(np.float64), axis=1))
 
 
 def trivial_rule(

@@ -137,7 +137,7 @@ def _inputs(series: ExamSeries) -> list[NDArray[np.float32]]:
 
 def _read(head: keras.Model, series: ExamSeries) -> NDArray[np.float64]:
     parts = [
-        np.asarray(head(_inputs(series.take(np.arange(i, min(i + 512, len(series)))))))
+        ops.convert_to_numpy(head(_inputs(series.take(np.arange(i, min(i + 512, len(series)))))))
         for i in range(0, len(series), 512)
     ]
     return np.concatenate(parts).astype(np.float64)

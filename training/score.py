@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from app.imaging.preprocess import to_tensor
@@ -95,4 +96,4 @@ def _logits(
 ) -> NDArray[np.float64]:
     """Logits of series of one exam each, ``slots`` int32 [series, 1, views]."""
     days = np.zeros(slots.shape[:2], np.float32)
-    return np.asarray(model.read_exams(pooled, slots, days), np.float64)
+    return np.asarray(ops.convert_to_numpy(model.read_exams(pooled, slots, days)), np.float64)

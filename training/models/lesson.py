@@ -103,4 +103,5 @@ class Lesson(keras.Model):  # type: ignore[misc]  # Keras has no types
 
 
 def _mean(losses: Any, weights: Any) -> Any:
+    weights = ops.convert_to_tensor(weights)
     return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1e-6)
