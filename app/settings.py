@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.imaging.header import Unusual
 
 
 def available_cores() -> int:
@@ -57,3 +59,23 @@ class Settings(BaseSettings):
     overlay_long_side: int = Field(
         1024, ge=64, le=8192, description="default long side of an overlay, pixels"
     )
+    accept: Annotated[frozenset[Unusual], NoDecode] = Field(
+        frozenset(),
+        description="what is scored although the model was not made for it, separated by commas: "
+        "`for_processing`, `tomosynthesis`, `spot_view`, `magnification`, `specimen`, "
+        "`other_modality`",
+    )
+    gate: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="what the quality gate does unless a request says `?gate=`; `warn` is for "
+        "research",
+    )
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _separate(cls, value: Any) -> Any:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()]
+            if isinstance(value, str)
+            else value
+        )

@@ -59,7 +59,7 @@ def _default(name: str) -> str:
     field = Settings.model_fields[name]
     if field.default_factory is not None:
         return "the cores it may use"
-    return "-" if field.default is None else f"`{field.default}`"
+    return f"`{field.default}`" if field.default else "-"
 
 
 def _page(title: str, lead: str, columns: list[str], rows: list[str]) -> str:

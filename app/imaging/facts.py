@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 Laterality = Literal["L", "R"]
+Presentation = Literal["for_presentation", "for_processing"]
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,11 @@ class ImageFacts:
     """Facts of one decoded image.
 
     ``bits`` is the stored grey depth. ``laterality`` is "L" or "R"; ``view`` a DICOM view position
-    such as "CC" or "MLO"; ``exam_time`` the date (and time, if known) of the exam. The keys are
-    salted hashes that live only in memory: they tell patients, studies and files apart without
-    naming them. Unknown facts are None. ``warnings`` are codes with a sentence each.
+    such as "CC" or "MLO", ``view_modifiers`` such as "implant_displaced"; ``exam_time`` the date
+    (and time, if known) of the exam and ``acquired`` that of the image. ``spacing_mm`` is the
+    distance between rows and between columns. The keys are salted hashes that live only in memory:
+    they tell patients, studies and files apart without naming them. Unknown facts are None.
+    ``warnings`` are codes with a sentence each.
     """
 
     format: str
@@ -25,7 +28,13 @@ class ImageFacts:
     bits: int
     laterality: Laterality | None = None
     view: str | None = None
+    view_modifiers: tuple[str, ...] = ()
     exam_time: datetime | None = None
+    acquired: datetime | None = None
+    vendor: str | None = None
+    presentation: Presentation | None = None
+    implant: bool | None = None
+    spacing_mm: tuple[float, float] | None = None
     patient_key: str | None = None
     study_key: str | None = None
     instance_key: str | None = None

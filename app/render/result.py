@@ -1,0 +1,72 @@
+"""What was read of a patient's images, as the writers of reports need it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from app.bundle import Manifest, OperatingPoint
+from app.imaging.facts import ImageFacts, Laterality
+from app.imaging.preprocess import Crop
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image that was read.
+
+    ``index`` is its place in the request, ``header`` its DICOM header without pixels (None for
+    other formats), ``pixels`` uint8 or uint16 [rows, columns] as presented, ``heatmap`` float32
+    [rows, columns] on the model's native grid.
+    """
+
+    index: int
+    header: Dataset | None
+    facts: ImageFacts
+    pixels: NDArray[Any]
+    crop: Crop
+    inverted: bool
+    heatmap: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """One exam: calibrated probability once it was read, and the change that it brought."""
+
+    date: date | None
+    days_since_previous: int
+    probability_after: float
+    change: float
+    images: tuple[ImageResult, ...]
+
+
+@dataclass(frozen=True)
+class BreastResult:
+    """One breast: ``probability`` is calibrated, of the positive class; ``positive`` says that it
+    is at or above the operating point; ``scale`` is the heatmap value drawn as full colour;
+    ``exams`` are in time order; ``warnings`` are codes with a sentence each."""
+
+    laterality: Laterality | None
+    probability: float
+    positive: bool
+    scale: float
+    exams: tuple[ExamResult, ...]
+    warnings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All of one request. ``created`` is in UTC; ``bundle_sha256`` identifies the model;
+    ``target_class`` is the class that the heatmaps are of."""
+
+    request_id: str
+    created: datetime
+    manifest: Manifest
+    bundle_sha256: str
+    operating_point: OperatingPoint
+    target_class: str
+    breasts: tuple[BreastResult, ...]
