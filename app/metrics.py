@@ -10,6 +10,9 @@ REQUESTS = Counter(
     "mammoseq_requests_total", "Requests answered, by route and HTTP status.", ["route", "status"]
 )
 PROBLEMS = Counter("mammoseq_problems_total", "Requests refused, by problem code.", ["code"])
+IGNORED = Counter(
+    "mammoseq_ignored_files_total", "Files of studies that were left out, by reason.", ["code"]
+)
 REQUEST_SECONDS = Histogram(
     "mammoseq_request_duration_seconds",
     "Time from first byte to answer, by route.",

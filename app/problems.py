@@ -11,11 +11,17 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Problem:
-    """One way to be refused: HTTP status, title, and what the caller can do."""
+    """One way to be refused: HTTP status, title, and what the caller can do.
+
+    ``left_out`` says that such a file is left out of a study with a note, where an only file would
+    be refused: it is no mammogram, or none to be read. A mammogram that cannot be decoded is never
+    left out: what is missing may be the cancer.
+    """
 
     status: int
     title: str
     advice: str
+    left_out: bool = False
 
 
 PROBLEMS = MappingProxyType(
@@ -27,6 +33,10 @@ PROBLEMS = MappingProxyType(
         "invalid_multipart": Problem(
             400, "The multipart body cannot be read", "Send multipart/form-data with a boundary."
         ),
+        "broken_archive": Problem(
+            400, "The zip archive cannot be read", "Send a zip archive without a password."
+        ),
+        "invalid_json": Problem(422, "The JSON body is not valid", "The detail says where."),
         "no_file": Problem(400, "No image was sent", "Send the image as body or as a file part."),
         "several_files": Problem(
             400, "More than one image was sent", "Use POST /predict/series for several images."
@@ -66,28 +76,42 @@ PROBLEMS = MappingProxyType(
             429, "The service is busy", "Try again after the time in Retry-After."
         ),
         # the image
-        "empty_file": Problem(422, "The file is empty", "Send the image's bytes."),
+        "empty_file": Problem(422, "The file is empty", "Send the image's bytes.", left_out=True),
         "unsupported_format": Problem(
-            415, "The file is not an image this service reads", "Send PNG, JPEG, TIFF or DICOM."
+            415,
+            "The file is not an image this service reads",
+            "Send PNG, JPEG, TIFF or DICOM.",
+            left_out=True,
         ),
         "broken_image": Problem(
             422, "The image cannot be decoded", "The file is damaged or cut short."
         ),
         "several_frames": Problem(
-            422, "The file holds several images", "Send one two-dimensional image per file."
+            422,
+            "The file holds several images",
+            "Send one two-dimensional image per file.",
+            left_out=True,
         ),
-        "no_pixels": Problem(422, "The DICOM file holds no image", "Send an image object."),
+        "no_pixels": Problem(
+            422, "The DICOM file holds no image", "Send an image object.", left_out=True
+        ),
         "unsupported_transfer_syntax": Problem(
             415, "The DICOM transfer syntax is not read", "Send another transfer syntax."
         ),
         "unsupported_photometric": Problem(
-            422, "The DICOM image is not grey", "Mammograms are MONOCHROME1 or MONOCHROME2."
+            422,
+            "The DICOM image is not grey",
+            "Mammograms are MONOCHROME1 or MONOCHROME2.",
+            left_out=True,
         ),
         "unsupported_depth": Problem(
             422, "The pixel depth is not read", "Send 8 or 16 bit unsigned grey."
         ),
         "no_breast_found": Problem(
-            422, "No breast was found in the image", "The image is blank or not a mammogram."
+            422,
+            "No breast was found in the image",
+            "The image is blank or not a mammogram.",
+            left_out=True,
         ),
         # the series
         "no_exam_date": Problem(
@@ -103,6 +127,19 @@ PROBLEMS = MappingProxyType(
             422, "The images are of both breasts", "Send one breast per request."
         ),
         "duplicate_image": Problem(422, "An image was sent twice", "Send each image once."),
+        # the study
+        "nothing_to_read": Problem(
+            422, "No file is a mammogram that can be read", "The detail says why, file by file."
+        ),
+        # the answer
+        "not_acceptable": Problem(
+            406,
+            "No such form of answer",
+            "Accept JSON, application/fhir+json or application/dicom.",
+        ),
+        "not_dicom": Problem(
+            422, "DICOM results need DICOM images", "Ask for JSON, or send DICOM files."
+        ),
         # the service
         "internal_error": Problem(
             500, "The service failed", "Report it with the request id; nothing was stored."

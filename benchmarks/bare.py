@@ -8,12 +8,14 @@ import time
 
 import cv2
 
-from app.api.answers import Read, Wanted, predict_answer
+from app.api.answers import Outputs, Pictures, predict_answer
+from app.api.results import Question, Read, study_result
 from app.bundle import Bundle
 from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, preprocess
+from app.imaging.quality import faults_of
 from app.inference.exams import Sent, single_exam, slots_and_days
-from app.inference.pipeline import Prepared, Stopwatch
+from app.inference.pipeline import Encoded, Prepared, Stopwatch
 from app.inference.sessions import Sessions
 from app.settings import Settings
 from benchmarks.measured import MAX_REQUESTS, Round
@@ -32,26 +34,22 @@ class BareLoop:
         self._size = InputGeometry(size.height, size.width)
         point = bundle.manifest.operating_point(None)
         assert point is not None
-        self._wanted = Wanted(
-            operating_point=point,
-            target_class=bundle.manifest.positive_index,
-            overlay="jpeg",
-            overlay_long_side=settings.overlay_long_side,
-            map=True,
-        )
+        self._question = Question(point, bundle.manifest.positive_index)
+        self._pictures = Pictures("jpeg", settings.overlay_long_side, map=True)
 
     def answer(self, data: bytes) -> str:
         """The JSON that ``POST /predict`` answers to ``data`` by default."""
         watch = Stopwatch()
         pixels, facts = decode(data, self._max_pixels)
-        prepared = Prepared(Sent(0, facts), pixels, preprocess(pixels, self._size))
+        model_input = preprocess(pixels, self._size)
+        prepared = Prepared(Sent(0, facts), pixels, model_input, faults_of(pixels, model_input))
         features = self._sessions.encode(prepared.input.tensor[None])
         exams = single_exam(prepared.sent)
         reading = self._sessions.read(features, *slots_and_days(exams))
-        read = Read("bare", [prepared], exams, reading)
-        return predict_answer(self._bundle, read, self._wanted, watch).model_dump_json(
-            by_alias=True
-        )
+        read = Read(None, {0: Encoded(data, prepared, features)}, exams, reading)
+        result = study_result("bare", self._bundle, self._question, [read], with_headers=False)
+        outputs = Outputs([], None, watch.milliseconds())
+        return predict_answer(result, self._pictures, outputs).model_dump_json(by_alias=True)
 
     def run(self, data: bytes, *, concurrency: int, seconds: float) -> Round:
         """Repeat ``data`` for a while; on fewer threads than cores if so few would be asked."""

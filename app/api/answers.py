@@ -1,4 +1,4 @@
-"""Readings -> answers: probabilities, heatmaps and facts in the shape of the API."""
+"""Results -> answers: JSON in the shape of the API."""
 
 from __future__ import annotations
 
@@ -7,113 +7,113 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app import metrics
 from app.api.schemas import (
+    BoxBody,
+    BreastBody,
+    DicomObject,
     ExamBody,
     HeatmapBody,
+    IgnoredBody,
     ImageBody,
     ModelIdentity,
     OperatingPointBody,
     Picture,
-    Pixel,
+    Position,
     PredictAnswer,
     Prediction,
     SeriesAnswer,
     SeriesImage,
+    StudyAnswer,
     WarningBody,
 )
-from app.bundle import Bundle, OperatingPoint
-from app.inference.exams import Exam, series_warnings
-from app.inference.pipeline import Prepared, Stopwatch
-from app.inference.probability import calibrated, influences, softmax
-from app.inference.sessions import ExamReading
-from app.render.heatmap import ImageType, encode_map, encode_overlay, map_to_original, peak
+from app.inference.study import Ignored
+from app.render.heatmap import (
+    ImageType,
+    box,
+    encode_map,
+    encode_overlay,
+    map_to_original,
+    peak,
+)
+from app.render.result import BreastResult, ExamResult, ImageResult, StudyResult
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the caller wants of an answer, checked against the model."""
+class Pictures:
+    """Which pictures the caller wants in the JSON."""
 
-    operating_point: OperatingPoint
-    target_class: int
     overlay: ImageType | None
     overlay_long_side: int
     map: bool
 
 
 @dataclass(frozen=True)
-class Read:
-    """A series that was read, with what it was read from."""
+class Outputs:
+    """What the answer holds besides the reading."""
 
-    request_id: str
-    prepared: Sequence[Prepared]
-    exams: Sequence[Exam]
-    reading: ExamReading
+    dicom: Sequence[DicomObject]
+    fhir: dict[str, Any] | None
+    timings_ms: dict[str, float]
 
 
-def predict_answer(bundle: Bundle, read: Read, wanted: Wanted, watch: Stopwatch) -> PredictAnswer:
+def predict_answer(result: StudyResult, pictures: Pictures, outputs: Outputs) -> PredictAnswer:
     """The answer for a single image."""
-    with watch.stage("render"):
-        heatmaps = _heatmaps(bundle, read, wanted)
-    only = read.prepared[0]
+    (breast,) = result.breasts
+    image = breast.exams[0].images[0]
     return PredictAnswer(
-        **_common(bundle, read, wanted),
-        image=_image(only),
-        heatmap=heatmaps[0],
-        timings_ms=watch.milliseconds(),
+        **_envelope(result, outputs),
+        **_reading(result, breast),
+        image=_image(image),
+        heatmap=_heatmap(result, breast, image, pictures),
     )
 
 
-def series_answer(bundle: Bundle, read: Read, wanted: Wanted, watch: Stopwatch) -> SeriesAnswer:
-    """The answer for a series: the same, and an entry per exam in time order."""
-    with watch.stage("render"):
-        heatmaps = _heatmaps(bundle, read, wanted)
-    changes = influences(read.reading, bundle.manifest)
-    return SeriesAnswer(
-        **_common(bundle, read, wanted),
-        calibrated_probability_before_any_exam=float(
-            calibrated(read.reading.empty_logits, bundle.manifest)
-        ),
-        exams=[
-            ExamBody(
-                exam_date=exam.date,
-                days_since_previous=exam.days_since_previous,
-                calibrated_probability_after=influence.probability_after,
-                change=influence.change,
-                images=[
-                    SeriesImage(index=i, image=_image(read.prepared[i]), heatmap=heatmaps[i])
-                    for i in exam.images
-                ],
-            )
-            for exam, influence in zip(read.exams, changes, strict=True)
+def series_answer(result: StudyResult, pictures: Pictures, outputs: Outputs) -> SeriesAnswer:
+    """The answer for a described series: the same, and an entry per exam in time order."""
+    (breast,) = result.breasts
+    return SeriesAnswer(**_envelope(result, outputs), **_exams(result, breast, pictures))
+
+
+def study_answer(
+    result: StudyResult, ignored: Sequence[Ignored], pictures: Pictures, outputs: Outputs
+) -> StudyAnswer:
+    """The answer for a patient's files: an entry per breast."""
+    return StudyAnswer(
+        **_envelope(result, outputs),
+        breasts=[
+            BreastBody(laterality=breast.laterality, **_exams(result, breast, pictures))
+            for breast in result.breasts
         ],
-        timings_ms=watch.milliseconds(),
+        ignored=[
+            IgnoredBody(index=note.index, code=note.code, detail=note.detail) for note in ignored
+        ],
     )
 
 
-def _common(bundle: Bundle, read: Read, wanted: Wanted) -> dict[str, Any]:
-    manifest = bundle.manifest
-    probabilities = softmax(read.reading.logits)
-    calibrated_probability = float(calibrated(read.reading.logits, manifest))
-    point = wanted.operating_point
-    metrics.SCORE.observe(calibrated_probability)
-    metrics.SERIES_EXAMS.observe(len(read.exams))
+def _envelope(result: StudyResult, outputs: Outputs) -> dict[str, Any]:
+    manifest = result.manifest
     return {
-        "request_id": read.request_id,
+        "request_id": result.request_id,
         "model": ModelIdentity(
             name=manifest.name,
             version=manifest.version,
-            sha256=bundle.sha256,
+            sha256=result.bundle_sha256,
             preprocessing_version=manifest.preprocessing.version,
         ),
-        "probabilities": dict(zip(manifest.classes, map(float, probabilities), strict=True)),
-        "calibrated_probability": calibrated_probability,
-        "positive_class": manifest.positive_class,
+        "dicom": outputs.dicom,
+        "fhir": outputs.fhir,
+        "timings_ms": outputs.timings_ms,
+    }
+
+
+def _reading(result: StudyResult, breast: BreastResult) -> dict[str, Any]:
+    point = result.operating_point
+    return {
+        "probabilities": breast.probabilities,
+        "calibrated_probability": breast.probability,
+        "positive_class": result.manifest.positive_class,
         "prediction": Prediction(
-            label=_label(bundle, probabilities, calibrated_probability >= point.threshold),
+            label=breast.label,
             operating_point=OperatingPointBody(
                 name=point.name,
                 threshold=point.threshold,
@@ -122,107 +122,128 @@ def _common(bundle: Bundle, read: Read, wanted: Wanted) -> dict[str, Any]:
                 measured_on=point.measured_on,
             ),
         ),
-        "warnings": [
-            WarningBody(code=code, detail=detail) for code, detail in _warnings(read, wanted)
-        ],
+        "warnings": [WarningBody(code=code, detail=detail) for code, detail in breast.warnings],
     }
 
 
-def _label(bundle: Bundle, probabilities: NDArray[np.float64], positive: bool) -> str:
-    """The positive class at or above the threshold, else the likeliest of the others."""
-    manifest = bundle.manifest
-    if positive:
-        return manifest.positive_class
-    others = [i for i in range(len(manifest.classes)) if i != manifest.positive_index]
-    return manifest.classes[max(others, key=lambda i: float(probabilities[i]))]
-
-
-def _warnings(read: Read, wanted: Wanted) -> list[tuple[str, str]]:
-    several = len(read.prepared) > 1
-    notes: list[tuple[str, str]] = []
-    for image in read.prepared:
-        prefix = f"Image {image.sent.index}: " if several else ""
-        own = list(image.sent.facts.warnings)
-        if image.input.inverted:
-            own.append(("inverted", "The background is bright; the grey scale was inverted."))
-        notes += [(code, prefix + detail) for code, detail in own]
-    if several:
-        notes += series_warnings([image.sent for image in read.prepared], read.exams)
-    if not read.reading.heatmaps[:, :, wanted.target_class].max() > 0:
-        notes.append(("no_evidence", "The heatmap is zero: nothing speaks for the target class."))
-    return notes
-
-
-def _heatmaps(bundle: Bundle, read: Read, wanted: Wanted) -> dict[int, HeatmapBody]:
-    """One heatmap per image, by its index; all on one scale so that exams can be compared."""
-    maps = {
-        index: read.reading.heatmaps[t, v, wanted.target_class]
-        for t, exam in enumerate(read.exams)
-        for v, index in enumerate(exam.images)
-    }
-    scale = max(float(heatmap.max()) for heatmap in maps.values())
+def _exams(result: StudyResult, breast: BreastResult, pictures: Pictures) -> dict[str, Any]:
     return {
-        index: _heatmap(bundle, read.prepared[index], heatmap, scale, wanted)
-        for index, heatmap in maps.items()
+        **_reading(result, breast),
+        "calibrated_probability_before_any_exam": breast.probability_before,
+        "exams": [_exam(result, breast, exam, pictures) for exam in breast.exams],
     }
+
+
+def _exam(
+    result: StudyResult, breast: BreastResult, exam: ExamResult, pictures: Pictures
+) -> ExamBody:
+    return ExamBody(
+        exam_date=exam.date,
+        days_since_previous=exam.days_since_previous,
+        calibrated_probability_after=exam.probability_after,
+        change=exam.change,
+        images=[
+            SeriesImage(
+                index=image.index,
+                image=_image(image),
+                heatmap=_heatmap(result, breast, image, pictures),
+            )
+            for image in exam.images
+        ],
+    )
 
 
 def _heatmap(
-    bundle: Bundle,
-    image: Prepared,
-    heatmap: NDArray[np.float32],
-    scale: float,
-    wanted: Wanted,
+    result: StudyResult, breast: BreastResult, image: ImageResult, pictures: Pictures
 ) -> HeatmapBody:
-    crop = image.input.crop
-    found = peak(heatmap, crop)
+    heatmap, crop = image.heatmap, image.crop
     overlay = None
-    if wanted.overlay:
+    if pictures.overlay:
         data, height, width = encode_overlay(
             image.pixels,
             heatmap,
             crop,
-            inverted=image.input.inverted,
-            scale=scale,
-            long_side=wanted.overlay_long_side,
-            image_type=wanted.overlay,
+            inverted=image.inverted,
+            scale=breast.scale,
+            long_side=pictures.overlay_long_side,
+            image_type=pictures.overlay,
         )
         overlay = Picture(
-            media_type="image/png" if wanted.overlay == "png" else "image/jpeg",
+            media_type="image/png" if pictures.overlay == "png" else "image/jpeg",
             height=height,
             width=width,
-            data=_base64(data),
+            data=encoded(data),
         )
     plain = None
-    if wanted.map:
+    if pictures.map:
         rows, columns = heatmap.shape
         plain = Picture(
             media_type="image/png",
             height=rows,
             width=columns,
-            data=_base64(encode_map(heatmap, scale)),
+            data=encoded(encode_map(heatmap, breast.scale)),
         )
     return HeatmapBody(
-        target_class=bundle.manifest.classes[wanted.target_class],
-        peak=Pixel(row=found.row, column=found.column) if found else None,
+        target_class=result.target_class,
+        peak=_peak(image),
+        box=_box(image),
         maximum=float(heatmap.max()),
-        scale=scale,
+        scale=breast.scale,
         map=plain,
         map_to_original=map_to_original(heatmap, crop),
         overlay=overlay,
     )
 
 
-def _image(image: Prepared) -> ImageBody:
-    facts, crop = image.sent.facts, image.input.crop
+def _peak(image: ImageResult) -> Position | None:
+    found = peak(image.heatmap, image.crop)
+    if found is None:
+        return None
+    down, across = image.facts.spacing_mm or (None, None)
+    return Position(
+        row=found.row,
+        column=found.column,
+        row_mm=_mm(found.row, down),
+        column_mm=_mm(found.column, across),
+    )
+
+
+def _box(image: ImageResult) -> BoxBody | None:
+    found = box(image.heatmap, image.crop)
+    if found is None:
+        return None
+    down, across = image.facts.spacing_mm or (None, None)
+    return BoxBody(
+        top=found.top,
+        left=found.left,
+        height=found.height,
+        width=found.width,
+        top_mm=_mm(found.top, down),
+        left_mm=_mm(found.left, across),
+        height_mm=_mm(found.height, down),
+        width_mm=_mm(found.width, across),
+    )
+
+
+def _mm(pixels: float, spacing: float | None) -> float | None:
+    return None if spacing is None else pixels * spacing
+
+
+def _image(image: ImageResult) -> ImageBody:
+    facts, crop = image.facts, image.crop
     return ImageBody(
         format=facts.format,
         rows=facts.rows,
         columns=facts.columns,
         bits=facts.bits,
-        laterality=image.sent.laterality,
-        view=image.sent.view,
-        exam_date=image.sent.exam_date,
+        laterality=facts.laterality,
+        view=facts.view,
+        view_modifiers=list(facts.view_modifiers),
+        exam_date=facts.exam_time.date() if facts.exam_time else None,
+        vendor=facts.vendor,
+        presentation=facts.presentation,
+        implant=facts.implant,
+        spacing_mm=facts.spacing_mm,
         crop={
             "left": crop.left,
             "top": crop.top,
@@ -230,8 +251,10 @@ def _image(image: Prepared) -> ImageBody:
             "height": crop.height,
             "flipped": crop.flipped,
         },
+        inverted=image.inverted,
     )
 
 
-def _base64(data: bytes) -> str:
+def encoded(data: bytes) -> str:
+    """Base64."""
     return base64.b64encode(data).decode("ascii")

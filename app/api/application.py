@@ -11,7 +11,7 @@ from app import metrics
 from app.api import errors, predict, service
 from app.api.errors import ProblemBody
 from app.api.observe import Observe
-from app.api.schemas import SeriesIn
+from app.api.schemas import FileIn, FilesIn, SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
@@ -54,15 +54,15 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
 
 
 def _document(application: FastAPI) -> None:
-    """Add what the routes refer to: the schemas of a problem and of a series."""
+    """Add what the routes refer to: the schemas of a problem and of bodies."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        schemas["ProblemBody"] = ProblemBody.model_json_schema()
-        series = SeriesIn.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= series.pop("$defs") | {"SeriesIn": series}
+        for model in (ProblemBody, SeriesIn, FileIn, FilesIn):
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= described.pop("$defs", {}) | {model.__name__: described}
         return schema
 
     application.openapi = openapi  # type: ignore[method-assign]

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import ValidationError
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ValidationError
 
 from app import metrics
-from app.api.answers import Read, Wanted, predict_answer, series_answer
+from app.api.answers import Outputs, encoded, predict_answer, series_answer, study_answer
+from app.api.documents import DicomFile, dicom_files, fhir_json, related
 from app.api.errors import documented
-from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn
-from app.api.uploads import Upload, is_multipart, read_body, read_form
+from app.api.negotiate import Form
+from app.api.options import Wanted, wanted
+from app.api.results import Read, study_result
+from app.api.schemas import DicomObject, PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
+from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
 from app.inference.exams import order_exams, single_exam
-from app.inference.pipeline import Pipeline, Stated, Stopwatch
-from app.inference.sessions import ExamReading
-from app.problems import Refusal
+from app.inference.pipeline import Encoded, Pipeline, Stated, Stopwatch
+from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
+from app.problems import PROBLEMS, Refusal
+from app.render.result import StudyResult
 from app.settings import Settings
 
 router = APIRouter()
@@ -38,7 +44,8 @@ _SERIES_PARTS = {
             "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
             "series": {
                 "type": "string",
-                "description": "JSON; not needed for DICOM files that carry dates",
+                "description": "JSON that makes the files exams of one breast; without it, sides, "
+                "views and dates are read from the files and the answer is per breast",
                 "contentMediaType": "application/json",
                 "contentSchema": {"$ref": "#/components/schemas/SeriesIn"},
                 "example": SeriesIn.model_json_schema()["examples"][0],
@@ -47,59 +54,36 @@ _SERIES_PARTS = {
     },
     "encoding": {"series": {"contentType": "application/json"}},
 }
+_OTHER_FORMS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            Form.FHIR.value: {"schema": {"type": "object", "description": "FHIR R4 Bundle"}},
+            Form.OBJECTS.value: {
+                "schema": {"type": "string", "format": "binary"},
+            },
+            Form.REPORT.value: {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
 _IMAGE_CODES = (
     "empty_file", "unsupported_format", "broken_image", "several_frames", "no_pixels",
     "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
     "no_breast_found", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
-    "internal_error", "invalid_request", "invalid_multipart", "unknown_operating_point",
-    "unknown_class", "not_found", "method_not_allowed",
+    "internal_error", "invalid_request", "invalid_multipart", "invalid_json", "no_file",
+    "unknown_operating_point", "unknown_class", "not_acceptable", "not_dicom", "not_found",
+    "method_not_allowed",
 )  # fmt: skip
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",
     "duplicate_exam_date", "mixed_patients", "mixed_breasts", "duplicate_image",
-    "too_many_exams",
+    "too_many_exams", "broken_archive", "nothing_to_read",
 )  # fmt: skip
-
-
-async def _wanted(
-    request: Request,
-    operating_point: Annotated[
-        str | None, Query(description="name of an operating point; the model's default if left out")
-    ] = None,
-    target: Annotated[
-        str | None, Query(description="class whose evidence is mapped; the positive one by default")
-    ] = None,
-    overlay: Annotated[
-        Literal["jpeg", "png", "none"], Query(description="picture of map over mammogram")
-    ] = "jpeg",
-    overlay_long_side: Annotated[
-        int | None, Query(ge=64, le=8192, description="of the overlay, pixels")
-    ] = None,
-    map: Annotated[bool, Query(description="whether to answer the plain map")] = True,
-) -> Wanted:
-    settings: Settings = request.app.state.settings
-    manifest = request.app.state.pipeline.bundle.manifest
-    point = manifest.operating_point(operating_point)
-    if point is None:
-        raise Refusal(
-            "unknown_operating_point",
-            f"The model has: {', '.join(p.name for p in manifest.operating_points)}.",
-        )
-    if target is not None and target not in manifest.classes:
-        raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
-    return Wanted(
-        operating_point=point,
-        target_class=manifest.classes.index(target or manifest.positive_class),
-        overlay=None if overlay == "none" else overlay,
-        overlay_long_side=overlay_long_side or settings.overlay_long_side,
-        map=map,
-    )
 
 
 @router.post(
     "/predict",
     response_model=PredictAnswer,
-    responses=documented(*_IMAGE_CODES, "no_file", "several_files"),
+    responses=_OTHER_FORMS | documented(*_IMAGE_CODES, "several_files"),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -110,79 +94,199 @@ async def _wanted(
                 "image/jpeg": _BINARY,
                 "image/tiff": _BINARY,
                 "application/octet-stream": _BINARY,
+                "application/json": {"schema": {"$ref": "#/components/schemas/FileIn"}},
             },
         }
     },
 )
-async def predict(request: Request, wanted: Annotated[Wanted, Depends(_wanted)]) -> Response:
-    """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body or as a file part."""
+async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+    """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body, as a file part, or as
+    base64 in JSON."""
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     with _admitted(request, settings):
-        if is_multipart(request):
-            form = await read_form(request, settings.max_body_bytes, settings.max_images)
-            if len(form.files) > 1:
-                raise Refusal("several_files", f"{len(form.files)} files were sent.")
-            data = form.files[0].content if form.files else None
-        else:
-            data = await read_body(request, settings.max_body_bytes) or None
-        if data is None:
-            raise Refusal("no_file", "The request holds no image.")
+        received = await receive(request, _limits(settings))
+        if isinstance(received, bytes):
+            body = received
+            received = await pipeline.run(lambda: parse_file(body))
+        if len(received.files) > 1:
+            raise Refusal("several_files", f"{len(received.files)} files were sent.")
         watch = Stopwatch()
-        prepared = await pipeline.prepare([data], [Stated()], watch)
-        exams = single_exam(prepared[0].sent)
+        (image,) = await pipeline.look_at(
+            [received.files[0].content], [Stated()], wanted.assumed, wanted.gate, watch
+        )
+        if isinstance(image, Refusal):
+            raise image
+        sent = image.prepared.sent
+        breast = Breast(sent.laterality, single_exam(sent))
 
-        def answer(reading: ExamReading) -> str:
-            read = Read(request.state.request_id, prepared, exams, reading)
-            return predict_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
-                by_alias=True
-            )
+        def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
+            return predict_answer(result, wanted.pictures, outputs)
 
-        return _json(await pipeline.read(prepared, exams, watch, answer))
+        return await _answered(request, wanted, {0: image}, [breast], watch, answer)
 
 
 @router.post(
     "/predict/series",
-    response_model=SeriesAnswer,
-    responses=documented(*_IMAGE_CODES, *_SERIES_CODES, "no_file"),
+    response_model=SeriesAnswer | StudyAnswer,
+    responses=_OTHER_FORMS | documented(*_IMAGE_CODES, *_SERIES_CODES),
     openapi_extra={
-        "requestBody": {"required": True, "content": {"multipart/form-data": _SERIES_PARTS}}
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": _SERIES_PARTS,
+                "multipart/related": _BINARY,
+                "application/zip": _BINARY,
+                "application/dicom": _BINARY,
+                "application/json": {"schema": {"$ref": "#/components/schemas/FilesIn"}},
+            },
+        }
     },
 )
-async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(_wanted)]) -> Response:
-    """Score the exams of one breast over time.
+async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+    """Score exams over time, in any order.
 
-    Send the images as file parts and a JSON part `series` that gives each exam's date and files;
-    or DICOM files alone, whose dates, views and sides are read from them. Any order will do.
+    Files alone, of a patient: DICOM as multipart, as `multipart/related` as STOW-RS sends it, as
+    base64 in JSON, or in a zip archive. They are grouped by breast and exam; what is no mammogram
+    is left out with a note; the answer is per breast.
+
+    Or files with a `series` part that says which exam each belongs to: the answer is for that
+    breast.
     """
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
+    limits = _limits(settings)
     with _admitted(request, settings):
-        if not is_multipart(request):
-            raise Refusal("invalid_multipart", "A series is sent as multipart/form-data.")
-        form = await read_form(request, settings.max_body_bytes, settings.max_images)
-        if not form.files:
-            raise Refusal("no_file", "The request holds no image.")
-        if len(form.files) > settings.max_images:
-            raise Refusal("too_many_images", f"At most {settings.max_images} are accepted.")
-        description = form.fields.get("series")
-        stated = _stated(form.files, description) if description else [Stated()] * len(form.files)
+        received = await receive(request, limits)
+        if isinstance(received, bytes):
+            body = received
+            received = await pipeline.run(lambda: parse_files(body, limits))
+        packed, description = received.files, received.series
+        files = await pipeline.run(lambda: unpacked(packed, limits))
+        stated = _stated(files, description) if description else [Stated()] * len(files)
         watch = Stopwatch()
-        prepared = await pipeline.prepare([file.content for file in form.files], stated, watch)
-        exams = order_exams([image.sent for image in prepared])
-        if len(exams) > settings.max_exams:
-            raise Refusal(
-                "too_many_exams",
-                f"The series has {len(exams)} exams; at most {settings.max_exams} are accepted.",
-            )
+        seen = await pipeline.look_at(
+            [file.content for file in files], stated, wanted.assumed, wanted.gate, watch
+        )
+        if description:
+            images = _all(seen)
+            sent = [image.prepared.sent for image in images.values()]
+            side = next((image.laterality for image in sent if image.laterality), None)
+            breasts: Sequence[Breast] = [Breast(side, order_exams(sent))]
+            ignored: list[Ignored] = []
+        else:
+            images, ignored = _sorted_out(seen)
+            raise_if_none_left(len(images), ignored)
+            breasts, more = group_by_breast([image.prepared.sent for image in images.values()])
+            ignored = sorted([*ignored, *more], key=lambda note: note.index)
+            for note in ignored:
+                metrics.IGNORED.labels(note.code).inc()
+        _check_length(breasts, settings.max_exams)
 
-        def answer(reading: ExamReading) -> str:
-            read = Read(request.state.request_id, prepared, exams, reading)
-            return series_answer(pipeline.bundle, read, wanted, watch).model_dump_json(
-                by_alias=True
-            )
+        def answer(result: StudyResult, outputs: Outputs) -> BaseModel:
+            if description:
+                return series_answer(result, wanted.pictures, outputs)
+            return study_answer(result, ignored, wanted.pictures, outputs)
 
-        return _json(await pipeline.read(prepared, exams, watch, answer))
+        return await _answered(request, wanted, images, breasts, watch, answer)
+
+
+async def _answered(
+    request: Request,
+    wanted: Wanted,
+    images: dict[int, Encoded],
+    breasts: Sequence[Breast],
+    watch: Stopwatch,
+    json_answer: Callable[[StudyResult, Outputs], BaseModel],
+) -> Response:
+    """Read the breasts and write the answer in the form that is wanted, in the pool."""
+    pipeline: Pipeline = request.app.state.pipeline
+
+    def work() -> tuple[bytes | str, str]:
+        reads = [
+            Read(
+                breast.laterality, images, breast.exams, pipeline.read(images, breast.exams, watch)
+            )
+            for breast in breasts
+        ]
+        with watch.stage("render"):
+            result = study_result(
+                request.state.request_id,
+                pipeline.bundle,
+                wanted.question,
+                reads,
+                with_headers=bool(wanted.objects) or wanted.fhir,
+            )
+            files = dicom_files(result, wanted.objects)
+            fhir = fhir_json(result) if wanted.fhir else None
+            if wanted.form is Form.FHIR:
+                assert fhir is not None
+                return fhir, Form.FHIR
+            if wanted.form is Form.OBJECTS:
+                return related(files)
+            if wanted.form is Form.REPORT:
+                return files[0].data, Form.REPORT
+            answer = json_answer(
+                result,
+                Outputs(
+                    dicom=[_described(file) for file in files],
+                    fhir=json.loads(fhir) if fhir else None,
+                    timings_ms={},
+                ),
+            )
+        answer = answer.model_copy(update={"timings_ms": watch.milliseconds()})
+        return answer.model_dump_json(by_alias=True), Form.JSON
+
+    content, media_type = await pipeline.run(work)
+    return Response(content, media_type=media_type)
+
+
+def _described(file: DicomFile) -> DicomObject:
+    return DicomObject(
+        kind=file.kind,
+        sop_class_uid=file.sop_class_uid,
+        sop_instance_uid=file.sop_instance_uid,
+        data=encoded(file.data),
+    )
+
+
+def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
+    """Every image, by its index. Raises the first ``Refusal``, naming the image."""
+    images: dict[int, Encoded] = {}
+    for index, image in enumerate(seen):
+        if isinstance(image, Refusal):
+            raise _named(index, image, len(seen))
+        images[index] = image
+    return images
+
+
+def _sorted_out(seen: Sequence[Encoded | Refusal]) -> tuple[dict[int, Encoded], list[Ignored]]:
+    """The images, and a note for each file that is left out. Raises ``Refusal`` for a file that
+    must not be."""
+    images: dict[int, Encoded] = {}
+    ignored: list[Ignored] = []
+    for index, image in enumerate(seen):
+        if isinstance(image, Encoded):
+            images[index] = image
+        elif PROBLEMS[image.code].left_out:
+            ignored.append(Ignored(index, image.code, image.detail))
+        else:
+            raise _named(index, image, len(seen))
+    return images, ignored
+
+
+def _named(index: int, refusal: Refusal, files: int) -> Refusal:
+    if files == 1:
+        return refusal
+    return Refusal(refusal.code, f"Image {index}: {refusal.detail}")
+
+
+def _check_length(breasts: Sequence[Breast], most: int) -> None:
+    longest = max(len(breast.exams) for breast in breasts)
+    if longest > most:
+        raise Refusal(
+            "too_many_exams", f"The series has {longest} exams; at most {most} are accepted."
+        )
 
 
 def _stated(files: Sequence[Upload], description: str) -> list[Stated]:
@@ -216,6 +320,10 @@ def _stated(files: Sequence[Upload], description: str) -> list[Stated]:
     return [stated[i] for i in range(len(files))]
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_body_bytes, settings.max_images)
+
+
 @contextmanager
 def _admitted(request: Request, settings: Settings) -> Iterator[None]:
     """Count the request in flight, or refuse it when there are too many."""
@@ -229,7 +337,3 @@ def _admitted(request: Request, settings: Settings) -> Iterator[None]:
     finally:
         state.in_flight -= 1
         metrics.IN_FLIGHT.set(state.in_flight)
-
-
-def _json(content: str) -> Response:
-    return Response(content, media_type="application/json")

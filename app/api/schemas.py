@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.bundle import DISCLAIMER
-from app.imaging.facts import Laterality
+from app.imaging.facts import Laterality, Presentation
+
+ObjectKind = Literal["sr", "sc", "seg"]
 
 
 class ModelIdentity(BaseModel):
@@ -37,11 +39,28 @@ class Prediction(BaseModel):
     operating_point: OperatingPointBody
 
 
-class Pixel(BaseModel):
-    """A position in original pixels, counted from 0 at the centre of the first pixel."""
+class Position(BaseModel):
+    """A position in original pixels, counted from 0 at the centre of the first pixel; in mm from
+    the same place where the spacing of the pixels is known."""
 
     row: float
     column: float
+    row_mm: float | None
+    column_mm: float | None
+
+
+class BoxBody(BaseModel):
+    """A box in original pixels, counted from the top left corner of the image; in mm from the same
+    place where the spacing of the pixels is known."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+    top_mm: float | None
+    left_mm: float | None
+    height_mm: float | None
+    width_mm: float | None
 
 
 class Picture(BaseModel):
@@ -55,7 +74,10 @@ class HeatmapBody(BaseModel):
     """Grad-CAM: where the evidence for ``target_class`` lies. It is not a lesion outline."""
 
     target_class: str
-    peak: Pixel | None = Field(description="null where the map is zero everywhere")
+    peak: Position | None = Field(description="null where the map is zero everywhere")
+    box: BoxBody | None = Field(
+        description="around the peak and what joins it at half of its value or more"
+    )
     maximum: float = Field(description="largest value of this map, in logit per cell")
     scale: float = Field(
         description="the value drawn as full colour: the largest of all maps in the answer"
@@ -74,10 +96,18 @@ class ImageBody(BaseModel):
     bits: int
     laterality: Laterality | None
     view: str | None
+    view_modifiers: list[str]
     exam_date: date | None
+    vendor: str | None = Field(description="of a closed list, or `other`")
+    presentation: Presentation | None
+    implant: bool | None
+    spacing_mm: tuple[float, float] | None = Field(
+        description="between rows and between columns; null where the file does not say"
+    )
     crop: dict[str, int | bool] = Field(
         description="the part the model saw, original pixels, and whether it was mirrored"
     )
+    inverted: bool = Field(description="the background was bright: the grey scale was inverted")
 
 
 class WarningBody(BaseModel):
@@ -85,10 +115,26 @@ class WarningBody(BaseModel):
     detail: str
 
 
-class _Answer(BaseModel):
+class DicomObject(BaseModel):
+    kind: ObjectKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    data: str = Field(description="base64 of a DICOM file")
+
+
+class _Envelope(BaseModel):
     request_id: str
     disclaimer: str = DISCLAIMER
     model: ModelIdentity
+
+
+class _Outputs(BaseModel):
+    dicom: list[DicomObject] = Field(description="asked for with `objects`")
+    fhir: dict[str, Any] | None = Field(description="FHIR R4 Bundle, asked for with `objects`")
+    timings_ms: dict[str, float]
+
+
+class _Reading(BaseModel):
     probabilities: dict[str, float] = Field(
         description="by class, as the model gives them",
         examples=[{"no_cancer": 0.4, "malignant": 0.6}],
@@ -100,16 +146,18 @@ class _Answer(BaseModel):
     positive_class: str
     prediction: Prediction
     warnings: list[WarningBody]
-    timings_ms: dict[str, float]
 
 
-class PredictAnswer(_Answer):
+class PredictAnswer(_Outputs, _Reading, _Envelope):
     image: ImageBody
     heatmap: HeatmapBody
 
 
 class SeriesImage(BaseModel):
-    index: int = Field(description="place of the file in the request, from 0")
+    index: int = Field(
+        description="place of the file in the request, from 0; files in zip archives are counted "
+        "in the order of the archive"
+    )
     image: ImageBody
     heatmap: HeatmapBody
 
@@ -127,9 +175,32 @@ class ExamBody(BaseModel):
     images: list[SeriesImage]
 
 
-class SeriesAnswer(_Answer):
+class _SeriesReading(_Reading):
     calibrated_probability_before_any_exam: float
     exams: list[ExamBody] = Field(description="in time order")
+
+
+class SeriesAnswer(_Outputs, _SeriesReading, _Envelope):
+    """The answer for a series that was described: one breast."""
+
+
+class BreastBody(_SeriesReading):
+    laterality: Laterality | None = Field(description="null if no file says it: one is assumed")
+
+
+class IgnoredBody(BaseModel):
+    """A file that was left out: no mammogram, a copy, or an older image of the same view."""
+
+    index: int = Field(description="place of the file in the request, from 0")
+    code: str
+    detail: str
+
+
+class StudyAnswer(_Outputs, _Envelope):
+    """The answer for the files of a patient: an entry per breast."""
+
+    breasts: list[BreastBody]
+    ignored: list[IgnoredBody]
 
 
 class SeriesExamIn(BaseModel):
@@ -160,6 +231,29 @@ class SeriesIn(BaseModel):
     )
     laterality: Laterality | None = None
     exams: Annotated[list[SeriesExamIn], Field(min_length=1)]
+
+
+class FileIn(BaseModel):
+    """``POST /predict`` as JSON."""
+
+    model_config = ConfigDict(extra="forbid", val_json_bytes="base64")
+    file: bytes = Field(
+        description="one PNG, JPEG, TIFF or DICOM file", json_schema_extra={"format": "base64"}
+    )
+
+
+class NamedFileIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", val_json_bytes="base64")
+    name: str = Field("", description="what `series` calls the file; not needed without it")
+    data: bytes = Field(json_schema_extra={"format": "base64"})
+
+
+class FilesIn(BaseModel):
+    """``POST /predict/series`` as JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+    files: Annotated[list[NamedFileIn], Field(min_length=1)]
+    series: SeriesIn | None = None
 
 
 class ModelDescription(BaseModel):

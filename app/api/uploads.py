@@ -1,14 +1,44 @@
-"""Request body -> files and fields, in memory, within limits."""
+"""Request body -> files and their description, in memory, within limits.
+
+A body is one file, or ``multipart/form-data``, or ``multipart/related`` as STOW-RS sends it, or
+JSON with base64. Where several files are welcome, a file that is a zip archive stands for what is
+in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import zipfile
+import zlib
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from typing import TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from app.api.schemas import FileIn, FilesIn
 from app.problems import Refusal
+
+T = TypeVar("T", bound=BaseModel)
+
+_FORM = "multipart/form-data"
+_RELATED = "multipart/related"
+_JSON = "application/json"
+_ZIP = b"PK\x03\x04"
+# What archivers add of their own accord
+_NOT_SENT = ("__MACOSX/", ".DS_Store", "Thumbs.db")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most bytes of a body, packed and unpacked, and most files in it."""
+
+    body_bytes: int
+    files: int
 
 
 @dataclass(frozen=True)
@@ -20,27 +50,96 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Form:
+class Received:
+    """The files of a request; ``series`` is their description as JSON, if there is one."""
+
     files: tuple[Upload, ...]
-    fields: dict[str, str]
+    series: str | None = None
 
 
 class _InMemoryParser(MultiPartParser):
     spool_max_size = 2**62  # never to disk; the body limit bounds it
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises ``Refusal`` (``body_too_large``)."""
-    return b"".join([chunk async for chunk in _limited(request, max_bytes)])
+async def receive(request: Request, limits: Limits) -> Received | bytes:
+    """The files of any body; bytes for JSON, which the caller parses off the event loop.
+
+    Raises ``Refusal``: ``body_too_large``, ``too_many_images``, ``invalid_multipart``, ``no_file``.
+    """
+    kind = _media_type(request)[0]
+    if kind == _JSON:
+        return await _read_body(request, limits)
+    if kind == _FORM:
+        received = await _read_form(request, limits)
+    elif kind == _RELATED:
+        received = await _read_related(request, limits)
+    else:
+        body = await _read_body(request, limits)
+        received = Received((Upload("", body),) if body else ())
+    _check_count(len(received.files), limits)
+    return received
 
 
-async def read_form(request: Request, max_bytes: int, max_files: int) -> Form:
-    """The parts of a ``multipart/form-data`` body. Raises ``Refusal``."""
+def parse_file(body: bytes) -> Received:
+    """The image of a JSON body. Raises ``Refusal`` (``invalid_json``)."""
+    return Received((Upload("", _parsed(FileIn, body).file),))
+
+
+def parse_files(body: bytes, limits: Limits) -> Received:
+    """The files of a JSON body. Raises ``Refusal`` (``invalid_json``, ``too_many_images``)."""
+    parsed = _parsed(FilesIn, body)
+    _check_count(len(parsed.files), limits)
+    series = parsed.series.model_dump_json() if parsed.series else None
+    return Received(tuple(Upload(file.name, file.data) for file in parsed.files), series)
+
+
+def unpacked(files: Sequence[Upload], limits: Limits) -> tuple[Upload, ...]:
+    """``files`` with the files of zip archives in their place, in the order of the archive.
+
+    Archives in archives stay files. Raises ``Refusal``: ``broken_archive``, ``body_too_large``,
+    ``too_many_images``.
+    """
+    if not any(file.content.startswith(_ZIP) for file in files):
+        return tuple(files)
+    found: list[Upload] = []
+    left = limits.body_bytes
+    for file in files:
+        inside = _unzipped(file.content, left) if file.content.startswith(_ZIP) else [file]
+        found += inside
+        left -= sum(len(entry.content) for entry in inside)
+        _check_count(len(found), limits)
+    return tuple(found)
+
+
+def _unzipped(data: bytes, most_bytes: int) -> list[Upload]:
+    """The files of an archive; their sizes are summed up before anything is inflated."""
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            entries = [
+                entry
+                for entry in archive.infolist()
+                if not entry.is_dir() and not any(part in entry.filename for part in _NOT_SENT)
+            ]
+            if sum(entry.file_size for entry in entries) > most_bytes:
+                raise Refusal("body_too_large", "The archive unpacks to more than is accepted.")
+            # zipfile inflates no more than the size that an entry claims
+            return [Upload(entry.filename, archive.read(entry)) for entry in entries]
+    except (
+        zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
+        RuntimeError, NotImplementedError,
+    ):  # fmt: skip
+        raise Refusal("broken_archive", "The zip archive is damaged or encrypted.") from None
+
+
+async def _read_body(request: Request, limits: Limits) -> bytes:
+    return b"".join([chunk async for chunk in _limited(request, limits)])
+
+
+async def _read_form(request: Request, limits: Limits) -> Received:
     parser = _InMemoryParser(
         request.headers,
-        _limited(request, max_bytes),
-        # one more than allowed: the caller of this function knows the better message
-        max_files=max_files + 1,
+        _limited(request, limits),
+        max_files=limits.files + 1,  # one more than allowed: we know the better message
         max_fields=16,
         max_part_size=2**20,
     )
@@ -48,33 +147,92 @@ async def read_form(request: Request, max_bytes: int, max_files: int) -> Form:
         form = await parser.parse()
     except (MultiPartException, KeyError, UnicodeDecodeError) as error:
         if "Too many files" in str(error):
-            raise Refusal("too_many_images", f"At most {max_files} images are accepted.") from None
+            raise _too_many(limits) from None
         raise Refusal("invalid_multipart", "The multipart body is malformed.") from None
     files: list[Upload] = []
-    fields: dict[str, str] = {}
+    series: str | None = None
     for name, value in form.multi_items():
-        if isinstance(value, str):
-            fields[name] = value
-        elif name == "series":  # curl -F series=@series.json gives it a file name
-            fields[name] = (await value.read()).decode("utf-8", "replace")
-        else:
+        if name == "series":  # curl -F series=@series.json gives it a file name
+            text = (
+                value if isinstance(value, str) else (await value.read()).decode(errors="replace")
+            )
+            series = text or None
+        elif not isinstance(value, str):
             files.append(Upload(value.filename or "", await value.read()))
-    return Form(tuple(files), fields)
+    return Received(tuple(files), series)
 
 
-def is_multipart(request: Request) -> bool:
-    content_type = request.headers.get("content-type", "")
-    return content_type.split(";")[0].strip().lower() == "multipart/form-data"
+async def _read_related(request: Request, limits: Limits) -> Received:
+    """The parts of ``multipart/related`` (RFC 2387), each a file (PS3.18 10.5)."""
+    boundary = _media_type(request)[1].get("boundary")
+    if not boundary:
+        raise Refusal("invalid_multipart", "The multipart body has no boundary.")
+    parts: list[list[bytes]] = []
+
+    def begin() -> None:
+        if len(parts) > limits.files:
+            raise _too_many(limits)
+        parts.append([])
+
+    def data(chunk: bytes, start: int, end: int) -> None:
+        parts[-1].append(chunk[start:end])
+
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    try:
+        parser = MultipartParser(
+            boundary.encode("latin-1"),
+            {"on_part_begin": begin, "on_part_data": data, "on_end": end},
+        )
+        async for chunk in _limited(request, limits):
+            parser.write(chunk)
+        parser.finalize()
+    except (FormParserError, UnicodeEncodeError, ValueError):
+        raise Refusal("invalid_multipart", "The multipart body is malformed.") from None
+    if not ended:
+        raise Refusal("invalid_multipart", "The multipart body is cut short.")
+    return Received(tuple(Upload("", b"".join(part)) for part in parts))
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
     declared = request.headers.get("content-length", "")
-    too_large = Refusal("body_too_large", f"At most {max_bytes} bytes are accepted.")
-    if declared.isdigit() and int(declared) > max_bytes:
+    too_large = Refusal("body_too_large", f"At most {limits.body_bytes} bytes are accepted.")
+    if declared.isdigit() and int(declared) > limits.body_bytes:
         raise too_large
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
-        if received > max_bytes:
+        if received > limits.body_bytes:
             raise too_large
         yield chunk
+
+
+def _media_type(request: Request) -> tuple[str, dict[str, str]]:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    return kind.decode("latin-1").lower(), {
+        k.decode("latin-1"): v.decode("latin-1") for k, v in options.items()
+    }
+
+
+def _parsed(kind: type[T], body: bytes) -> T:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise Refusal("invalid_json", f"{where}: {first['msg']}") from None
+
+
+def _check_count(files: int, limits: Limits) -> None:
+    if not files:
+        raise Refusal("no_file", "The request holds no image.")
+    if files > limits.files:
+        raise _too_many(limits)
+
+
+def _too_many(limits: Limits) -> Refusal:
+    return Refusal("too_many_images", f"At most {limits.files} are accepted.")

@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import _read_file_meta_info
 
 from app.imaging.facts import ImageFacts
@@ -67,6 +67,11 @@ def read_dataset(data: bytes, max_pixels: int) -> FileDataset:
         raise Refusal("broken_image", "The DICOM header cannot be read.") from None
 
 
+def read_header(data: bytes) -> Dataset:
+    """The header, without pixels, of a file that ``decode_dicom`` has read."""
+    return pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+
+
 def _check_inflated_size(data: bytes, max_pixels: int) -> None:
     """Refuse a deflate bomb before pydicom inflates it whole."""
     stream = BytesIO(data)
@@ -105,5 +110,3 @@ def _check_geometry(dataset: FileDataset, max_pixels: int) -> tuple[int, int]:
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise Refusal("unsupported_depth", "Only 8 and 16 allocated bits are accepted.")
     return rows, columns
-
-

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
 from typing import Literal
 
 Laterality = Literal["L", "R"]
@@ -39,3 +39,27 @@ class ImageFacts:
     study_key: str | None = None
     instance_key: str | None = None
     warnings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """What is taken for true of an image whose file does not say it."""
+
+    exam_date: date | None = None
+    laterality: Laterality | None = None
+    view: str | None = None
+
+
+def completed(facts: ImageFacts, assumed: Assumed) -> ImageFacts:
+    """``facts`` with what they lack taken from ``assumed``; what the file says stays."""
+    day = assumed.exam_date
+    completed = replace(
+        facts,
+        laterality=facts.laterality or assumed.laterality,
+        view=facts.view or assumed.view,
+        exam_time=facts.exam_time or (datetime.combine(day, time()) if day else None),
+    )
+    if completed.laterality and completed.view:
+        kept = tuple(note for note in facts.warnings if note[0] != "view_unknown")
+        completed = replace(completed, warnings=kept)
+    return completed

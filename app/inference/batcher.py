@@ -51,6 +51,12 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
+    def check_room(self, images: int) -> None:
+        """Raise ``Refusal`` (``overloaded``) if so many images more could not wait: before work is
+        spent on them."""
+        with self._changed:
+            self._check_room(images)
+
     def submit(self, images: NDArray[np.float32]) -> list[Future[Features]]:
         """Queue float32 [images, height, width, 1]; one future of ``Features`` [1, ...] each.
 
@@ -58,8 +64,7 @@ class Batcher:
         """
         jobs = [_Job(image, Future()) for image in images]
         with self._changed:
-            if self._stopping or len(self._waiting) + len(jobs) > self._max_waiting:
-                raise Refusal("overloaded", "Too many images are waiting; try again shortly.")
+            self._check_room(len(jobs))
             self._waiting.extend(jobs)
             self._changed.notify(len(jobs))
         return [job.done for job in jobs]
@@ -71,6 +76,10 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+
+    def _check_room(self, images: int) -> None:
+        if self._stopping or len(self._waiting) + images > self._max_waiting:
+            raise Refusal("overloaded", "Too many images are waiting; try again shortly.")
 
     def _work(self) -> None:
         while batch := self._take():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time
 from itertools import pairwise
 
 import numpy as np
@@ -41,6 +41,16 @@ class Sent:
     def view(self) -> str | None:
         return self.stated_view or self.facts.view
 
+    @property
+    def agreed_facts(self) -> ImageFacts:
+        """The facts with what the caller says in the place of what the file says."""
+        day, time_of_exam = self.exam_date, self.facts.exam_time
+        if day is not None and (time_of_exam is None or time_of_exam.date() != day):
+            time_of_exam = datetime.combine(day, time())
+        return replace(
+            self.facts, laterality=self.laterality, view=self.view, exam_time=time_of_exam
+        )
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -57,19 +67,20 @@ def single_exam(sent: Sent) -> tuple[Exam, ...]:
 
 
 def order_exams(sent: Sequence[Sent]) -> tuple[Exam, ...]:
-    """Group images by date and sort the exams by it.
+    """Group the images of one breast by date and sort the exams by it.
 
     Raises ``Refusal``: ``no_exam_date``, ``mixed_patients``, ``mixed_breasts``,
     ``duplicate_image``.
     """
-    undated = [image.index for image in sent if image.exam_date is None]
-    if undated:
-        raise Refusal(
-            "no_exam_date", f"No exam date is known for image(s) {_listed(undated)} of the request."
-        )
-    _check_one(sent, [image.facts.patient_key for image in sent], "mixed_patients", "patient")
+    check_dated(sent)
+    check_one_patient(sent)
     _check_one(sent, [image.laterality for image in sent], "mixed_breasts", "breast")
     _check_no_copies(sent)
+    return in_time_order(sent)
+
+
+def in_time_order(sent: Sequence[Sent]) -> tuple[Exam, ...]:
+    """Images of one date are views of one exam; every image has a date."""
     by_date: dict[date, list[int]] = defaultdict(list)
     for image in sent:
         assert image.exam_date is not None
@@ -77,6 +88,20 @@ def order_exams(sent: Sequence[Sent]) -> tuple[Exam, ...]:
     dates = sorted(by_date)
     gaps = [0, *((b - a).days for a, b in pairwise(dates))]
     return tuple(Exam(day, gap, tuple(by_date[day])) for day, gap in zip(dates, gaps, strict=True))
+
+
+def check_dated(sent: Sequence[Sent]) -> None:
+    """Raise ``Refusal`` (``no_exam_date``) unless every image has a date."""
+    undated = [image.index for image in sent if image.exam_date is None]
+    if undated:
+        raise Refusal(
+            "no_exam_date", f"No exam date is known for image(s) {_listed(undated)} of the request."
+        )
+
+
+def check_one_patient(sent: Sequence[Sent]) -> None:
+    """Raise ``Refusal`` (``mixed_patients``) if the files name more than one patient."""
+    _check_one(sent, [image.facts.patient_key for image in sent], "mixed_patients", "patient")
 
 
 def slots_and_days(exams: Sequence[Exam]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -90,7 +115,7 @@ def slots_and_days(exams: Sequence[Exam]) -> tuple[NDArray[np.int32], NDArray[np
 def series_warnings(sent: Sequence[Sent], exams: Sequence[Exam]) -> list[tuple[str, str]]:
     """What a reader of the series should know: unknown sides, corrected dates, long gaps."""
     notes: list[tuple[str, str]] = []
-    if any(image.laterality is None for image in sent):
+    if len(sent) > 1 and any(image.laterality is None for image in sent):
         notes.append(
             ("laterality_unknown", "Not every image says which breast it shows; one is assumed.")
         )

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -24,8 +23,9 @@ from numpy.typing import NDArray
 from app import metrics
 from app.bundle import Bundle
 from app.imaging.decode import decode
-from app.imaging.facts import Laterality
+from app.imaging.facts import Assumed, Laterality, completed
 from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
+from app.imaging.quality import Fault, faults_of
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.sessions import ExamReading, Features, Sessions
@@ -33,6 +33,9 @@ from app.problems import Refusal
 from app.settings import Settings
 
 T = TypeVar("T")
+
+
+Gate = Literal["refuse", "warn"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,22 @@ class Stated:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image ready for the encoder; ``pixels`` uint8 or uint16 [rows, columns] as decoded."""
+    """An image ready for the encoder; ``pixels`` uint8 or uint16 [rows, columns] as decoded,
+    ``faults`` what the quality gate found and let pass."""
 
     sent: Sent
     pixels: NDArray[Any]
     input: ModelInput
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prepared image with the encoder's ``features`` of it, and the file that it came from."""
+
+    data: bytes
+    prepared: Prepared
+    features: Features
 
 
 class Stopwatch:
@@ -83,6 +97,7 @@ class Pipeline:
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
+        self._accept = settings.accept
         self._pool = ThreadPoolExecutor(settings.workers, "work")
         on_gpu = self.sessions.device == "cuda"
         self._batcher = Batcher(
@@ -93,67 +108,88 @@ class Pipeline:
             observe_batch=metrics.BATCH_IMAGES.observe,
         )
 
-    async def prepare(
-        self, files: Sequence[bytes], stated: Sequence[Stated], watch: Stopwatch
-    ) -> list[Prepared]:
-        """Decode and preprocess all files, in parallel. Raises the first ``Refusal``."""
-        alone = len(files) == 1  # nothing to compare with, so no need to hash it
-        jobs = [
-            partial(self._prepare_one, index, data, said, alone, watch)
-            for index, (data, said) in enumerate(zip(files, stated, strict=True))
-        ]
-        return list(await asyncio.gather(*map(self._run, jobs)))
-
-    async def read(
+    async def look_at(
         self,
-        prepared: Sequence[Prepared],
-        exams: Sequence[Exam],
+        files: Sequence[bytes],
+        stated: Sequence[Stated],
+        assumed: Assumed,
+        gate: Gate,
         watch: Stopwatch,
-        answer: Callable[[ExamReading], T],
-    ) -> T:
-        """Encode all images, batched with those of other requests, read them as a series, and
-        make the ``answer`` of the reading, in the pool as well."""
-        with watch.stage("encode"):
-            waiting = self._batcher.submit(np.stack([image.input.tensor for image in prepared]))
-            parts = await asyncio.gather(*(asyncio.wrap_future(future) for future in waiting))
-        return await self._run(lambda: answer(self._read(parts, exams, watch)))
+    ) -> list[Encoded | Refusal]:
+        """Decode, check and encode every file on its own, in parallel and batched with those of
+        other requests; a file that must not be scored comes back as its refusal.
+
+        Raises ``Refusal`` (``overloaded``) when so many images could not wait.
+        """
+        self._batcher.check_room(len(files))
+        alone = len(files) == 1  # nothing to compare with, so no need to hash it
+
+        async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
+            try:
+                prepared = await self.run(
+                    lambda: self._prepare(index, data, said, assumed, gate, alone, watch)
+                )
+                with watch.stage("encode"):
+                    (waiting,) = self._batcher.submit(prepared.input.tensor[np.newaxis])
+                    features = await asyncio.wrap_future(waiting)
+            except Refusal as refusal:
+                return refusal
+            return Encoded(data, prepared, features)
+
+        jobs = (
+            one(i, data, said) for i, (data, said) in enumerate(zip(files, stated, strict=True))
+        )
+        return list(await asyncio.gather(*jobs))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do ``work`` in the pool: the event loop never computes."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def read(
+        self, images: Mapping[int, Encoded], exams: Sequence[Exam], watch: Stopwatch
+    ) -> ExamReading:
+        """Read the exams of one breast; ``images`` by their index in the request. Computes: call
+        it in the pool."""
+        with watch.stage("read"):
+            order = [index for exam in exams for index in exam.images]
+            features = Features(
+                np.concatenate([images[index].features.maps for index in order]),
+                np.concatenate([images[index].features.pooled for index in order]),
+            )
+            place = {index: k for k, index in enumerate(order)}
+            placed = [
+                replace(exam, images=tuple(place[index] for index in exam.images)) for exam in exams
+            ]
+            return self.sessions.read(features, *slots_and_days(placed))
 
     def stop(self) -> None:
         """Finish what is under way, then end the threads."""
         self._batcher.stop()
         self._pool.shutdown()
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def _prepare_one(
-        self, index: int, data: bytes, stated: Stated, alone: bool, watch: Stopwatch
+    def _prepare(
+        self,
+        index: int,
+        data: bytes,
+        stated: Stated,
+        assumed: Assumed,
+        gate: Gate,
+        alone: bool,
+        watch: Stopwatch,
     ) -> Prepared:
-        try:
-            with watch.stage("decode"):
-                pixels, facts = decode(data, self._max_pixels)
-            with watch.stage("preprocess"):
-                model_input = preprocess(pixels, self._size)
-        except Refusal as refusal:
-            if alone:
-                raise
-            raise Refusal(refusal.code, f"Image {index}: {refusal.detail}") from None
+        with watch.stage("decode"):
+            pixels, facts = decode(data, self._max_pixels, self._accept)
+        with watch.stage("preprocess"):
+            model_input = preprocess(pixels, self._size)
+            faults = faults_of(pixels, model_input)
+        if faults and gate == "refuse":
+            raise Refusal(faults[0].code, faults[0].detail)
         sent = Sent(
             index=index,
-            facts=facts,
+            facts=completed(facts, assumed),
             content_key=hashlib.sha256(data).hexdigest() if not alone else None,
             stated_date=stated.exam_date,
             stated_laterality=stated.laterality,
             stated_view=stated.view,
         )
-        return Prepared(sent, pixels, model_input)
-
-    def _read(
-        self, parts: Sequence[Features], exams: Sequence[Exam], watch: Stopwatch
-    ) -> ExamReading:
-        with watch.stage("read"):
-            features = Features(
-                np.concatenate([part.maps for part in parts]),
-                np.concatenate([part.pooled for part in parts]),
-            )
-            return self.sessions.read(features, *slots_and_days(exams))
+        return Prepared(sent, pixels, model_input, faults)

@@ -13,6 +13,7 @@ from app.imaging.preprocess import Crop
 
 _OPACITY = 0.55  # of the overlay where the map is at its maximum
 _JPEG_QUALITY = 85
+_HALF = 0.5  # of the peak: what the box holds
 _SAMPLED_SIDE = 160  # pixels a side from which the grey range is estimated
 
 _LEVELS = np.arange(256, dtype=np.uint8)
@@ -34,6 +35,16 @@ class Peak:
     column: float
 
 
+@dataclass(frozen=True)
+class Box:
+    """A box in original pixels, counted from the top left corner of the image."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
 def peak(heatmap: NDArray[np.float32], crop: Crop) -> Peak | None:
     """The peak of a map [rows, columns]; None where the map is zero everywhere."""
     if not heatmap.max() > 0:
@@ -42,6 +53,22 @@ def peak(heatmap: NDArray[np.float32], crop: Crop) -> Peak | None:
     row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
     y, x = crop.to_original((float(row) + 0.5) / rows, (float(column) + 0.5) / columns)
     return Peak(y - 0.5, x - 0.5)  # counted from the centre of the first pixel
+
+
+def box(heatmap: NDArray[np.float32], crop: Crop) -> Box | None:
+    """The box around the cells that join the peak and reach half of its value; None where the map
+    is zero everywhere."""
+    if not heatmap.max() > 0:
+        return None
+    rows, columns = heatmap.shape
+    warm = (heatmap >= _HALF * heatmap.max()).astype(np.uint8)
+    _, regions = cv2.connectedComponents(warm, connectivity=8)
+    here = regions == regions.ravel()[int(np.argmax(heatmap))]
+    ys, xs = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
+    one = crop.to_original(float(ys[0]) / rows, float(xs[0]) / columns)
+    other = crop.to_original(float(ys[-1] + 1) / rows, float(xs[-1] + 1) / columns)
+    left, right = sorted((one[1], other[1]))
+    return Box(top=one[0], left=left, height=other[0] - one[0], width=right - left)
 
 
 def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float]]:

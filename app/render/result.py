@@ -46,13 +46,21 @@ class ExamResult:
 
 @dataclass(frozen=True)
 class BreastResult:
-    """One breast: ``probability`` is calibrated, of the positive class; ``positive`` says that it
-    is at or above the operating point; ``scale`` is the heatmap value drawn as full colour;
-    ``exams`` are in time order; ``warnings`` are codes with a sentence each."""
+    """One breast.
+
+    ``probabilities`` are the model's, by class; ``probability`` is that of the positive class,
+    calibrated, and ``probability_before`` what it is before any exam is read; ``positive`` says
+    that it is at or above the operating point and ``label`` is the class so reached; ``scale`` is
+    the heatmap value drawn as full colour; ``exams`` are in time order; ``warnings`` are codes
+    with a sentence each.
+    """
 
     laterality: Laterality | None
+    probabilities: dict[str, float]
     probability: float
+    probability_before: float
     positive: bool
+    label: str
     scale: float
     exams: tuple[ExamResult, ...]
     warnings: tuple[tuple[str, str], ...]

@@ -53,10 +53,11 @@ def answer(server: Service) -> dict[str, Any]:
 def test_answer_has_every_promised_field(answer: dict[str, Any]) -> None:
     assert set(answer) == {
         "request_id", "disclaimer", "model", "probabilities", "calibrated_probability",
-        "positive_class", "prediction", "warnings", "timings_ms", "image", "heatmap",
+        "positive_class", "prediction", "warnings", "dicom", "fhir", "timings_ms", "image",
+        "heatmap",
     }  # fmt: skip
     assert set(answer["heatmap"]) == {
-        "target_class", "peak", "maximum", "scale", "map", "map_to_original", "overlay",
+        "target_class", "peak", "box", "maximum", "scale", "map", "map_to_original", "overlay",
     }  # fmt: skip
     assert "not a medical device" in answer["disclaimer"]
 
@@ -95,7 +96,9 @@ def test_image_facts_are_those_of_the_file(answer: dict[str, Any]) -> None:
     crop = image.pop("crop")
     assert image == {
         "format": "dicom", "rows": 592, "columns": 328, "bits": 16,
-        "laterality": "L", "view": "CC", "exam_date": "2016-10-04",
+        "laterality": "L", "view": "CC", "view_modifiers": [], "exam_date": "2016-10-04",
+        "vendor": None, "presentation": None, "implant": None, "spacing_mm": None,
+        "inverted": False,
     }  # fmt: skip
     assert set(crop) == {"left", "top", "width", "height", "flipped"}
     assert 0 <= crop["left"] < crop["left"] + crop["width"] <= 328
@@ -159,7 +162,7 @@ def test_multipart_gives_the_answer_of_the_raw_body(
     assert found["probabilities"] == expected["probabilities"]
 
 
-@pytest.mark.parametrize("content_type", [None, "image/png", "application/json", "no/such; type"])
+@pytest.mark.parametrize("content_type", [None, "image/png", "text/html", "no/such; type"])
 def test_format_is_told_from_the_content_whatever_the_content_type_says(
     server: Service, answer: dict[str, Any], content_type: str | None
 ) -> None:

@@ -144,7 +144,7 @@ def test_planted_files_reach_every_part_of_the_service(
     assert ("/predict/series", 422) in statuses
     for code in (
         "broken_image", "no_pixels", "several_frames", "unsupported_photometric",
-        "unsupported_depth", "mixed_patients", "mixed_breasts", "duplicate_image",
+        "unsupported_depth", "mixed_patients", "duplicate_image",
         "no_exam_date", "unknown_file", "unknown_operating_point", "unknown_class",
         "invalid_request", "not_found",
     ):  # fmt: skip

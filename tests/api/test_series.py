@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.imaging.preprocess import InputGeometry, crop_breast
-from tests.pictures import breast, dicom, patched, pixels_of, png, real_dicom
+from tests.pictures import breast, dicom, pixels_of, png, real_dicom
 from tests.serving import Service
 from training.simulate import simulate_series
 
@@ -29,6 +29,7 @@ def growing_mass() -> list[bytes]:
 
 
 PNGS = growing_mass()
+EXAM = breast()
 DATES = ["2021-03-01", "2022-03-01", "2024-03-01"]
 
 
@@ -81,7 +82,7 @@ def answer(server: Service, files: list[tuple[str, bytes]], series: str) -> dict
 def test_answer_has_every_promised_field(answer: dict[str, Any]) -> None:
     assert set(answer) == {
         "request_id", "disclaimer", "model", "probabilities", "calibrated_probability",
-        "positive_class", "prediction", "warnings", "timings_ms",
+        "positive_class", "prediction", "warnings", "dicom", "fhir", "timings_ms",
         "calibrated_probability_before_any_exam", "exams",
     }  # fmt: skip
     for exam in answer["exams"]:
@@ -171,32 +172,6 @@ def test_views_of_one_exam_are_read_together_in_any_order(server: Service) -> No
     )
 
 
-def exam_dicom(seed: int, day: str, **tags: Any) -> bytes:
-    return dicom(breast(seed=seed), StudyDate=day, **tags)
-
-
-def test_dicom_files_alone_are_a_series(server: Service) -> None:
-    found = answered(
-        server,
-        [
-            ("x", exam_dicom(0, "20240301")),
-            ("x", exam_dicom(1, "20220301", ViewPosition="MLO")),
-            ("x", exam_dicom(2, "20240301", ViewPosition="MLO")),
-        ],
-        **QUIET,
-    )
-    assert [exam["exam_date"] for exam in found["exams"]] == ["2022-03-01", "2024-03-01"]
-    assert [[i["index"] for i in exam["images"]] for exam in found["exams"]] == [[1], [0, 2]]
-    assert found["exams"][1]["days_since_previous"] == 731
-    assert found["exams"][0]["images"][0]["image"]["view"] == "MLO"
-
-
-def test_real_dicom_series_of_a_patched_date(server: Service) -> None:
-    prior = patched(real_dicom("rle"), StudyDate="20141004", SOPInstanceUID="1.2.3.4")
-    found = answered(server, [("a", real_dicom("explicit")), ("b", prior)], **QUIET)
-    assert [exam["exam_date"] for exam in found["exams"]] == ["2014-10-04", "2016-10-04"]
-
-
 def test_series_description_may_be_sent_as_a_file_part(
     server: Service, files: list[tuple[str, bytes]], series: str, answer: dict[str, Any]
 ) -> None:
@@ -218,40 +193,32 @@ def test_long_gap_and_unknown_side_are_warned_of(server: Service) -> None:
 # refusals
 
 
+def two_exams(*names: str) -> str:
+    return described(*((day, [name]) for day, name in zip(DATES, names, strict=False)))
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [
-        (
-            [exam_dicom(0, "20240301"), exam_dicom(1, "20230301", PatientID="patient-2")],
-            "mixed_patients",
-        ),
-        (
-            [exam_dicom(0, "20240301"), exam_dicom(1, "20230301", ImageLaterality="R")],
-            "mixed_breasts",
-        ),
-        ([exam_dicom(0, "20240301"), exam_dicom(1, "")], "no_exam_date"),
-        ([exam_dicom(0, "20240301"), PNGS[0]], "no_exam_date"),
-        ([PNGS[0]], "no_exam_date"),
+        ([dicom(EXAM), dicom(EXAM, PatientID="patient-2")], "mixed_patients"),
+        ([dicom(EXAM), dicom(EXAM, ImageLaterality="R")], "mixed_breasts"),
         ([real_dicom("explicit"), real_dicom("explicit")], "duplicate_image"),
         ([real_dicom("explicit"), real_dicom("rle")], "duplicate_image"),
-        ([exam_dicom(0, "20240301"), real_dicom("truncated")], "broken_image"),
-        ([exam_dicom(0, "20240301"), b""], "empty_file"),
-        ([exam_dicom(0, "20240301"), png(np.zeros((99, 99), np.uint8))], "no_breast_found"),
+        ([dicom(EXAM), real_dicom("truncated")], "broken_image"),
+        ([dicom(EXAM), b""], "empty_file"),
+        ([dicom(EXAM), png(np.zeros((99, 99), np.uint8))], "no_breast_found"),
     ],
     ids=[
-        "patients", "breasts", "undated dicom", "undated png", "png alone", "same file twice",
-        "same image in two encodings", "broken", "empty", "blank",
+        "patients", "breasts", "same file twice", "same image in two encodings", "broken", "empty",
+        "blank",
     ],
 )  # fmt: skip
-def test_files_that_make_no_series_are_refused(
+def test_described_files_that_make_no_series_are_refused(
     server: Service, files: list[bytes], code: str
 ) -> None:
-    refused(send(server, [(f"f{i}", data) for i, data in enumerate(files)]), code)
-
-
-def test_fault_of_one_image_of_a_series_names_the_image(server: Service) -> None:
-    files = [("a", exam_dicom(0, "20240301")), ("b", real_dicom("truncated"))]
-    assert "1" in refused(send(server, files), "broken_image")["detail"]
+    named = [(f"f{i}", data) for i, data in enumerate(files)]
+    body = refused(send(server, named, two_exams("f0", "f1")), code)
+    assert "1" in body["detail"]
 
 
 @pytest.mark.parametrize(
@@ -283,10 +250,6 @@ def test_description_that_does_not_fit_is_refused(server: Service, series: str, 
 def test_two_files_of_one_name_are_refused(server: Service) -> None:
     parts = [("a", PNGS[0]), ("a", PNGS[1])]
     refused(send(server, parts, described(("2024-01-01", ["a"]))), "ambiguous_file_name")
-
-
-def test_series_is_multipart(server: Service) -> None:
-    refused(server.post("/predict/series", content=PNGS[0]), "invalid_multipart", 400)
 
 
 def test_series_without_a_file_is_refused(server: Service) -> None:

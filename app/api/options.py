@@ -1,0 +1,112 @@
+"""Query and headers of a prediction -> what is wanted, checked against the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Literal
+
+from fastapi import Query, Request
+
+from app.api.answers import Pictures
+from app.api.documents import OBJECT_KINDS
+from app.api.negotiate import Form, negotiated
+from app.api.results import Question
+from app.api.schemas import ObjectKind
+from app.imaging.facts import Assumed, Laterality
+from app.inference.pipeline import Gate
+from app.problems import Refusal
+from app.settings import Settings
+
+_DEFAULT_OBJECTS: frozenset[ObjectKind] = frozenset({"sr", "sc"})  # of a DICOM answer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """``objects`` are the DICOM objects to make, ``fhir`` whether a Bundle is wanted, ``assumed``
+    what is taken for true of files that do not say it."""
+
+    question: Question
+    form: Form
+    objects: frozenset[ObjectKind]
+    fhir: bool
+    pictures: Pictures
+    gate: Gate
+    assumed: Assumed
+
+
+async def wanted(
+    request: Request,
+    operating_point: Annotated[
+        str | None, Query(description="name of an operating point; the model's default if left out")
+    ] = None,
+    target: Annotated[
+        str | None, Query(description="class whose evidence is mapped; the positive one by default")
+    ] = None,
+    overlay: Annotated[
+        Literal["jpeg", "png", "none"], Query(description="picture of map over mammogram")
+    ] = "jpeg",
+    overlay_long_side: Annotated[
+        int | None, Query(ge=64, le=8192, description="of the overlay, pixels")
+    ] = None,
+    map: Annotated[bool, Query(description="whether to answer the plain map")] = True,
+    objects: Annotated[
+        str | None,
+        Query(
+            description="what to make of the result besides JSON, separated by commas: `sr`, `sc`, "
+            "`seg`, `fhir`. A DICOM answer holds `sr,sc` if left out",
+            examples=["sr,sc"],
+        ),
+    ] = None,
+    gate: Annotated[
+        Gate | None,
+        Query(description="`warn`: score also what does not look like a mammogram; for research"),
+    ] = None,
+    laterality: Annotated[
+        Laterality | None, Query(description="the breast, where a file does not say it")
+    ] = None,
+    view: Annotated[
+        str | None,
+        Query(description="the view, where a file does not say it", pattern="^[A-Z]{2,4}$"),
+    ] = None,
+    exam_date: Annotated[
+        date | None, Query(description="the date of the exam, where a file does not say it")
+    ] = None,
+) -> Wanted:
+    settings: Settings = request.app.state.settings
+    manifest = request.app.state.pipeline.bundle.manifest
+    point = manifest.operating_point(operating_point)
+    if point is None:
+        raise Refusal(
+            "unknown_operating_point",
+            f"The model has: {', '.join(p.name for p in manifest.operating_points)}.",
+        )
+    if target is not None and target not in manifest.classes:
+        raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
+    form = negotiated(request.headers.get("accept"))
+    chosen = _chosen(objects)
+    kinds = frozenset(kind for kind in OBJECT_KINDS if kind in chosen)
+    if form is Form.OBJECTS:
+        kinds = kinds or _DEFAULT_OBJECTS
+    elif form is Form.REPORT:
+        kinds = frozenset({"sr"})
+    return Wanted(
+        question=Question(point, manifest.classes.index(target or manifest.positive_class)),
+        form=form,
+        objects=kinds,
+        fhir=form is Form.FHIR or "fhir" in chosen,
+        pictures=Pictures(
+            overlay=None if overlay == "none" else overlay,
+            overlay_long_side=overlay_long_side or settings.overlay_long_side,
+            map=map,
+        ),
+        gate=gate or settings.gate,
+        assumed=Assumed(exam_date, laterality, view),
+    )
+
+
+def _chosen(objects: str | None) -> set[str]:
+    chosen = {part.strip() for part in (objects or "").split(",") if part.strip()}
+    if not chosen <= {*OBJECT_KINDS, "fhir"}:
+        raise Refusal("invalid_request", f"objects: there are {', '.join(OBJECT_KINDS)}, fhir.")
+    return chosen

@@ -1,0 +1,142 @@
+"""Readings -> results: what every form of answer is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app import metrics
+from app.bundle import Bundle, Manifest, OperatingPoint
+from app.imaging.dicom import read_header
+from app.imaging.facts import Laterality
+from app.inference.exams import Exam, series_warnings
+from app.inference.pipeline import Encoded
+from app.inference.probability import calibrated, influences, softmax
+from app.inference.sessions import ExamReading
+from app.render.result import BreastResult, ExamResult, ImageResult, StudyResult
+
+
+@dataclass(frozen=True)
+class Read:
+    """The exams of one breast that were read, with what they were read from, by index."""
+
+    laterality: Laterality | None
+    images: Mapping[int, Encoded]
+    exams: Sequence[Exam]
+    reading: ExamReading
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the model, checked against it."""
+
+    operating_point: OperatingPoint
+    target_class: int
+
+
+def study_result(
+    request_id: str,
+    bundle: Bundle,
+    question: Question,
+    reads: Sequence[Read],
+    *,
+    with_headers: bool,
+) -> StudyResult:
+    """The result of a request; ``with_headers`` keeps the DICOM headers, for DICOM and FHIR."""
+    return StudyResult(
+        request_id=request_id,
+        created=datetime.now(UTC),
+        manifest=bundle.manifest,
+        bundle_sha256=bundle.sha256,
+        operating_point=question.operating_point,
+        target_class=bundle.manifest.classes[question.target_class],
+        breasts=tuple(
+            _breast(bundle.manifest, question, read, with_headers=with_headers) for read in reads
+        ),
+    )
+
+
+def _breast(
+    manifest: Manifest, question: Question, read: Read, *, with_headers: bool
+) -> BreastResult:
+    reading = read.reading
+    probabilities = softmax(reading.logits)
+    probability = float(calibrated(reading.logits, manifest))
+    positive = probability >= question.operating_point.threshold
+    exams = tuple(
+        ExamResult(
+            date=exam.date,
+            days_since_previous=exam.days_since_previous,
+            probability_after=influence.probability_after,
+            change=influence.change,
+            images=tuple(
+                _image(
+                    read.images[index],
+                    reading.heatmaps[t, v, question.target_class],
+                    with_header=with_headers,
+                )
+                for v, index in enumerate(exam.images)
+            ),
+        )
+        for t, (exam, influence) in enumerate(
+            zip(read.exams, influences(reading, manifest), strict=True)
+        )
+    )
+    scale = max(float(image.heatmap.max()) for exam in exams for image in exam.images)
+    metrics.SCORE.observe(probability)
+    metrics.SERIES_EXAMS.observe(len(read.exams))
+    return BreastResult(
+        laterality=read.laterality,
+        probabilities=dict(zip(manifest.classes, map(float, probabilities), strict=True)),
+        probability=probability,
+        probability_before=float(calibrated(reading.empty_logits, manifest)),
+        positive=positive,
+        label=_label(manifest, probabilities, positive),
+        scale=scale,
+        exams=exams,
+        warnings=tuple(_warnings(read, scale)),
+    )
+
+
+def _image(image: Encoded, heatmap: NDArray[np.float32], *, with_header: bool) -> ImageResult:
+    prepared = image.prepared
+    facts = prepared.sent.agreed_facts
+    is_dicom = facts.format == "dicom"
+    return ImageResult(
+        index=prepared.sent.index,
+        header=read_header(image.data) if with_header and is_dicom else None,
+        facts=facts,
+        pixels=prepared.pixels,
+        crop=prepared.input.crop,
+        inverted=prepared.input.inverted,
+        heatmap=heatmap,
+    )
+
+
+def _label(manifest: Manifest, probabilities: NDArray[np.float64], positive: bool) -> str:
+    """The positive class at or above the threshold, else the likeliest of the others."""
+    if positive:
+        return manifest.positive_class
+    others = [i for i in range(len(manifest.classes)) if i != manifest.positive_index]
+    return manifest.classes[max(others, key=lambda i: float(probabilities[i]))]
+
+
+def _warnings(read: Read, scale: float) -> list[tuple[str, str]]:
+    images = [read.images[index].prepared for exam in read.exams for index in exam.images]
+    several = len(images) > 1
+    notes: list[tuple[str, str]] = []
+    for image in images:
+        prefix = f"Image {image.sent.index}: " if several else ""
+        own = list(image.sent.facts.warnings)
+        if image.input.inverted:
+            own.append(("inverted", "The background is bright; the grey scale was inverted."))
+        own += [(fault.code, fault.detail) for fault in image.faults]
+        notes += [(code, prefix + detail) for code, detail in own]
+    notes += series_warnings([image.sent for image in images], read.exams)
+    if not scale > 0:
+        notes.append(("no_evidence", "The heatmap is zero: nothing speaks for the target class."))
+    return notes
