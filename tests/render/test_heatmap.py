@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import Crop, InputGeometry, preprocess
 from app.problems import Refusal
-from app.render.heatmap import encode_map, encode_overlay, map_to_original, peak
+from app.render.heatmap import box, encode_map, encode_overlay, map_to_original, peak
 from tests.pictures import breast, pixels_of, sixteen_bit
 
 ROWS, COLUMNS = 16, 10
@@ -97,6 +97,27 @@ def test_peak_lands_on_the_spot_that_the_map_shows(spot: tuple[int, int], right:
     assert found is not None
     assert abs(found.row - row) <= made.crop.height / ROWS
     assert abs(found.column - column) <= made.crop.width / COLUMNS
+
+
+def warm(*cells: tuple[int, int, float]) -> NDArray[np.float32]:
+    heatmap = np.zeros((8, 10), np.float32)
+    for row, column, value in cells:
+        heatmap[row, column] = value
+    return heatmap
+
+
+@pytest.mark.parametrize(("flipped", "left"), [(False, 100 + 40), (True, 100 + 200 - 60 - 40)])
+def test_box_holds_what_joins_the_peak_at_half_of_its_value(flipped: bool, left: int) -> None:
+    """Cells of 10 rows and 20 columns; a colder cell and a warm one far off are outside."""
+    heatmap = warm((2, 2, 1.0), (3, 3, 0.6), (3, 4, 0.5), (4, 4, 0.4), (7, 9, 0.9))
+    found = box(heatmap, Crop(100, 50, 200, 80, flipped=flipped))
+    assert found is not None
+    assert (found.top, found.height, found.width) == pytest.approx((70, 20, 60))
+    assert found.left == pytest.approx(left)
+
+
+def test_map_without_evidence_has_no_box() -> None:
+    assert box(np.zeros((4, 4), np.float32), CROPS[0]) is None
 
 
 def test_map_keeps_its_grid_and_its_scale() -> None:
