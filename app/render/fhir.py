@@ -15,7 +15,6 @@ from app.bundle import DISCLAIMER, Manifest
 from app.render.fhir_imaging import (
     DCM,
     NAMESPACE,
-    URI,
     Json,
     image_name,
     images_of,
@@ -65,20 +64,19 @@ def fhir_bundle(result: StudyResult) -> str:
 
     subject = subject_of(result)
     studies = imaging_studies(images_of(result.breasts), subject) if subject else {}
-    device = urn_of("Device", result.bundle_sha256)
     readings = {_reading_urn(result, breast): breast for breast in result.breasts}
     report = urn_of("DiagnosticReport", *readings)
     entries = [
-        _entry(device, {"system": _SYSTEM, "value": result.bundle_sha256}, _device(result)),
+        _entry(_device_urn(result), _own(result.bundle_sha256), _device(result)),
         *(
             _entry(urn_of("ImagingStudy", uid), study_identifier(uid), study)
             for uid, study in studies.items()
         ),
         *(
-            _entry(urn, {"system": URI, "value": urn}, _observation(result, breast, subject))
+            _entry(urn, _own(_bare(urn)), _observation(result, breast, subject))
             for urn, breast in readings.items()
         ),
-        _entry(report, {"system": URI, "value": report}, _report(result, list(readings), subject)),
+        _entry(report, _own(_bare(report)), _report(result, list(readings), subject)),
     ]
     bundle = Bundle.model_validate(
         {
@@ -103,6 +101,15 @@ def _entry(full_url: str, identifier: Json, resource: Json) -> Json:
             "ifNoneExist": f"identifier={identifier['system']}|{identifier['value']}",
         },
     }
+
+
+def _own(value: str) -> Json:
+    return {"system": _SYSTEM, "value": value}
+
+
+def _bare(urn: str) -> str:
+    """The UUID alone: servers replace a ``fullUrl`` wherever they find it, also in identifiers."""
+    return urn.removeprefix("urn:uuid:")
 
 
 # what the reading says
@@ -148,7 +155,7 @@ def _observation(result: StudyResult, breast: BreastResult, subject: Json | None
         "interpretation": [{"text": _interpretation(result, breast)}],
         "note": [{"text": note} for note in notes],
         "bodySite": {"coding": [_BREASTS[breast.laterality]]},
-        "device": {"reference": urn_of("Device", result.bundle_sha256)},
+        "device": {"reference": _device_urn(result)},
         "derivedFrom": study_references(images_of([breast]), resolved=subject is not None),
         "component": [
             _component("threshold", "Threshold", valueQuantity=_percent(point.threshold)),
@@ -253,6 +260,10 @@ def _newest(breasts: Iterable[BreastResult]) -> str | None:
 
 def _created(result: StudyResult) -> str:
     return result.created.replace(tzinfo=UTC).isoformat(timespec="seconds")
+
+
+def _device_urn(result: StudyResult) -> str:
+    return urn_of("Device", result.bundle_sha256)
 
 
 def _reading_urn(result: StudyResult, breast: BreastResult) -> str:

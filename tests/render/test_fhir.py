@@ -266,6 +266,17 @@ def test_entries_are_created_only_unless_their_identifier_is_known(bundle: Bundl
         }
 
 
+@every_study
+def test_full_urls_are_only_where_a_server_shall_replace_them(made: Any, bundle: Bundle) -> None:
+    """Medplum's server, for one, replaces them in identifiers and conditions too."""
+    made_bundle = json.loads(fhir_bundle(made(bundle)))
+    full_urls = {entry["fullUrl"] for entry in made_bundle["entry"]}
+    for inner in objects(made_bundle):
+        for name, value in inner.items():
+            if isinstance(value, str) and name not in ("fullUrl", "reference"):
+                assert not any(url in value for url in full_urls), name
+
+
 def names(result: StudyResult) -> set[str]:
     return {entry["fullUrl"] for entry in json.loads(fhir_bundle(result))["entry"]}
 
