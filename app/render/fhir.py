@@ -161,7 +161,11 @@ def _observation(result: StudyResult, breast: BreastResult, subject: Json | None
             _component("threshold", "Threshold", valueQuantity=_percent(point.threshold)),
             _component("sensitivity", "Sensitivity", valueQuantity=_percent(point.sensitivity)),
             _component("specificity", "Specificity", valueQuantity=_percent(point.specificity)),
-            _component("class", "Class reached", valueString=_class_reached(manifest, breast)),
+            _component(
+                "class",
+                "Class reached, not a finding",
+                valueString=_class_reached(manifest, breast),
+            ),
             *(
                 component
                 for number, exam in enumerate(breast.exams, 1)
@@ -248,7 +252,6 @@ def _text(fraction: float) -> str:
 
 
 def _percent(fraction: float) -> Json:
-    """In percent, as DICOM gives the probability of cancer (PS3.16 TID 4006)."""
     value = round(100 * fraction, 4) + 0.0  # never -0.0
     return {"value": value, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
 

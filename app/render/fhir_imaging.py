@@ -81,7 +81,7 @@ def subject_of(result: StudyResult) -> Json | None:
 
 
 def _patient(image: ImageResult) -> Json | None:
-    """Patient ID and its issuer (PS3.3 C.7.1.1, 10.14)."""
+    """Patient ID and its issuer (PS3.3 C.7.1.1)."""
     if image.header is None or not (patient_id := _text_of(image.header, "PatientID")):
         return None
     identifier: Json = {"value": patient_id}

@@ -249,6 +249,19 @@ def test_codes_mean_what_dicom_says_they_mean(bundle: Bundle) -> None:
     assert found == meanings
 
 
+def test_docs_list_every_code(bundle: Bundle) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fhir.md").read_text()
+    rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    used = {
+        concept["code"]
+        for made in STUDIES
+        for concept in objects(json.loads(fhir_bundle(made(bundle))))
+        if "code" in concept and concept.get("system", "urn:ietf:rfc3986") != "urn:ietf:rfc3986"
+    }
+    assert {code for code in used if f"`{code}`" not in rows} == set()
+    assert len(used) > 15
+
+
 # posted twice, stored once
 
 
