@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, date
 from typing import Any
 
-from app.bundle import DISCLAIMER, Manifest
+from app.bundle import DISCLAIMER
 from app.render.fhir_imaging import (
     DCM,
     NAMESPACE,
@@ -164,7 +164,7 @@ def _observation(result: StudyResult, breast: BreastResult, subject: Json | None
             _component(
                 "class",
                 "Class reached, not a finding",
-                valueString=_class_reached(manifest, breast),
+                valueString=breast.label,
             ),
             *(
                 component
@@ -234,13 +234,6 @@ def _interpretation(result: StudyResult, breast: BreastResult) -> str:
     point = result.operating_point
     side = "at or above" if breast.positive else "below"
     return f"{side} the threshold of {_text(point.threshold)} (operating point {point.name})"
-
-
-def _class_reached(manifest: Manifest, breast: BreastResult) -> str:
-    others = [name for name in manifest.classes if name != manifest.positive_class]
-    if breast.positive:
-        return manifest.positive_class
-    return others[0] if len(others) == 1 else f"not {manifest.positive_class}"
 
 
 def _measured(value: float, interval: tuple[float, float]) -> str:

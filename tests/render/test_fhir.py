@@ -55,10 +55,14 @@ def exam(*files: bytes, day: date | None = None, after: float = 0.4, change: flo
 def reading(
     *exams: ExamResult, side: Laterality | None = "L", probability: float = 0.5432, **other: Any
 ) -> BreastResult:
+    positive = probability >= 0.34225612734643324
     read = BreastResult(
         laterality=side,
+        probabilities={"no_cancer": 1 - probability, "malignant": probability},
         probability=probability,
-        positive=probability >= 0.34225612734643324,
+        probability_before=0.3,
+        positive=positive,
+        label="malignant" if positive else "no_cancer",
         scale=1.0,
         exams=exams,
         warnings=(),
