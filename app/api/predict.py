@@ -50,9 +50,11 @@ _SERIES_PARTS = {
 _IMAGE_CODES = (
     "empty_file", "unsupported_format", "broken_image", "several_frames", "no_pixels",
     "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
-    "no_breast_found", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
-    "internal_error", "invalid_request", "invalid_multipart", "unknown_operating_point",
-    "unknown_class", "not_found", "method_not_allowed",
+    "own_result", "other_modality", "tomosynthesis", "for_processing", "specimen", "spot_view",
+    "magnification", "biopsy_view", "contrast_image", "no_breast_found", "too_many_pixels",
+    "too_many_images", "body_too_large", "overloaded", "internal_error", "invalid_request",
+    "invalid_multipart", "unknown_operating_point", "unknown_class", "not_found",
+    "method_not_allowed",
 )  # fmt: skip
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",
