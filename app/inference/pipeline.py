@@ -83,6 +83,7 @@ class Pipeline:
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
+        self._accept = settings.accept
         self._pool = ThreadPoolExecutor(settings.workers, "work")
         on_gpu = self.sessions.device == "cuda"
         self._batcher = Batcher(
@@ -131,7 +132,7 @@ class Pipeline:
     ) -> Prepared:
         try:
             with watch.stage("decode"):
-                pixels, facts = decode(data, self._max_pixels)
+                pixels, facts = decode(data, self._max_pixels, self._accept)
             with watch.stage("preprocess"):
                 model_input = preprocess(pixels, self._size)
         except Refusal as refusal:
