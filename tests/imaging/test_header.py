@@ -784,7 +784,7 @@ def test_garbage_in_a_header_is_unknown_but_never_fails(vr: str) -> None:
     """Each value representation in each attribute, alone and in all of them at once."""
     source = pydicom.dcmread(BytesIO(dicom(PIXELS)))
     alone = [[keyword] for keyword in READ]
-    for keywords, value in product([READ, *alone], GARBAGE):
+    for keywords, value in [*product([READ], GARBAGE), *product(alone, GARBAGE[1:4])]:
         dataset = Dataset()
         dataset.update(source)
         for keyword in keywords:
