@@ -113,6 +113,61 @@ PROBLEMS = MappingProxyType(
             "The image is blank or not a mammogram.",
             left_out=True,
         ),
+        # what the header says it is
+        "own_result": Problem(
+            422,
+            "The file is a result of this service",
+            "Send the mammogram it was made from.",
+            left_out=True,
+        ),
+        "other_modality": Problem(
+            422,
+            "The image is of another modality",
+            "Send mammograms, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "tomosynthesis": Problem(
+            422,
+            "The image is part of a tomosynthesis",
+            "Send the two-dimensional image, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "for_processing": Problem(
+            422,
+            "The image is for processing",
+            "Send the one for presentation, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "specimen": Problem(
+            422,
+            "The image shows a specimen",
+            "Send whole breasts, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "spot_view": Problem(
+            422,
+            "The image is a spot compression view",
+            "Send views of the whole breast, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "magnification": Problem(
+            422,
+            "The image is a magnification view",
+            "Send views of the whole breast, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "biopsy_view": Problem(
+            422,
+            "The image was made to guide a biopsy",
+            "Send views of the whole breast, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
+        "contrast_image": Problem(
+            422,
+            "The image shows contrast medium",
+            "Send the low-energy or plain image, or see MAMMOSEQ_ACCEPT.",
+            left_out=True,
+        ),
         # the series
         "no_exam_date": Problem(
             422, "An exam has no date", "Give a date in the series, or send DICOM with one."

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         frozenset(),
         description="what is scored although the model was not made for it, separated by commas: "
         "`for_processing`, `tomosynthesis`, `spot_view`, `magnification`, `specimen`, "
-        "`other_modality`",
+        "`biopsy_view`, `contrast_image`, `other_modality`",
     )
     gate: Literal["refuse", "warn"] = Field(
         "refuse",

@@ -65,14 +65,8 @@ _OTHER_FORMS: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-_IMAGE_CODES = (
-    "empty_file", "unsupported_format", "broken_image", "several_frames", "no_pixels",
-    "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
-    "no_breast_found", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
-    "internal_error", "invalid_request", "invalid_multipart", "invalid_json", "no_file",
-    "unknown_operating_point", "unknown_class", "not_acceptable", "not_dicom", "not_found",
-    "method_not_allowed",
-)  # fmt: skip
+# Problems that only one of the two routes has; every other may come of both
+_IMAGE_CODES = ("several_files",)
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",
     "duplicate_exam_date", "mixed_patients", "mixed_breasts", "duplicate_image",
@@ -80,10 +74,15 @@ _SERIES_CODES = (
 )  # fmt: skip
 
 
+def _documented(*but: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer: every form of result, and every problem ``but`` those."""
+    return _OTHER_FORMS | documented(*(code for code in PROBLEMS if code not in but))
+
+
 @router.post(
     "/predict",
     response_model=PredictAnswer,
-    responses=_OTHER_FORMS | documented(*_IMAGE_CODES, "several_files"),
+    responses=_documented(*_SERIES_CODES),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -129,7 +128,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
 @router.post(
     "/predict/series",
     response_model=SeriesAnswer | StudyAnswer,
-    responses=_OTHER_FORMS | documented(*_IMAGE_CODES, *_SERIES_CODES),
+    responses=_documented(*_IMAGE_CODES),
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -90,8 +90,9 @@ def _check_geometry(dataset: FileDataset, max_pixels: int) -> tuple[int, int]:
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         frames = int(dataset.get("NumberOfFrames") or 1)
         samples = int(dataset.get("SamplesPerPixel", 1))
+        photometric = dataset.get("PhotometricInterpretation")
         allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    except (AttributeError, TypeError, ValueError):
+    except Exception:  # what is missing or malformed, as above
         raise Refusal("no_pixels", "The DICOM file describes no image.") from None
     if "PixelData" not in dataset or rows < 1 or columns < 1:
         raise Refusal("no_pixels", "The DICOM file holds no pixel data.")
@@ -102,10 +103,7 @@ def _check_geometry(dataset: FileDataset, max_pixels: int) -> tuple[int, int]:
             "too_many_pixels",
             f"The image has {rows} x {columns} pixels; at most {max_pixels} are accepted.",
         )
-    if samples != 1 or dataset.get("PhotometricInterpretation") not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise Refusal("unsupported_photometric", "Only MONOCHROME1 and MONOCHROME2 are accepted.")
     if allocated not in (8, 16) or not 1 <= stored <= allocated:
         raise Refusal("unsupported_depth", "Only 8 and 16 allocated bits are accepted.")

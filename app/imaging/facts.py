@@ -16,9 +16,10 @@ class ImageFacts:
 
     ``bits`` is the stored grey depth. ``laterality`` is "L" or "R"; ``view`` a DICOM view position
     such as "CC" or "MLO", ``view_modifiers`` such as "implant_displaced"; ``exam_time`` the date
-    (and time, if known) of the exam and ``acquired`` that of the image. ``spacing_mm`` is the
-    distance between rows and between columns. The keys are salted hashes that live only in memory:
-    they tell patients, studies and files apart without naming them. Unknown facts are None.
+    (and time, if known) of the exam and ``acquired`` that of the image, both without time zone.
+    ``vendor`` is one of a closed list, or "other". ``spacing_mm`` is the distance within the breast
+    between rows and between columns. The keys are salted hashes that live only in memory: they
+    tell patients, studies and files apart without naming them. Unknown facts are None.
     ``warnings`` are codes with a sentence each.
     """
 

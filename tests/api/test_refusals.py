@@ -55,6 +55,9 @@ def refused(response: httpx.Response, code: str) -> dict[str, Any]:
         (dicom(breast(), PixelData=None), "no_pixels"),
         (dicom(breast(), PhotometricInterpretation="YBR_FULL"), "unsupported_photometric"),
         (dicom(breast(), BitsStored=0), "unsupported_depth"),
+        (dicom(breast(), PresentationIntentType="FOR PROCESSING"), "for_processing"),
+        (dicom(breast(), Modality="US"), "other_modality"),
+        (dicom(breast(), Manufacturer="Mammoseq"), "own_result"),
     ],
 )
 def test_image_that_cannot_be_read_is_refused(server: Service, content: bytes, code: str) -> None:
@@ -329,3 +332,14 @@ def test_images_beyond_those_waiting_are_told_to_come_again(
     with serving(bundle_folder, tmp_path, max_waiting_images=2) as service:
         assert service.post("/predict/series", **series(2)).status_code == 200
         refused(service.post("/predict/series", **series(3)), "overloaded")
+
+
+def test_what_the_operator_accepts_is_scored_with_a_warning(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    processing = dicom(breast(), PresentationIntentType="FOR PROCESSING")
+    with serving(bundle_folder, tmp_path, accept="for_processing, spot_view") as service:
+        answer = service.post("/predict", content=processing)
+        assert answer.status_code == 200
+        assert "for_processing" in [warning["code"] for warning in answer.json()["warnings"]]
+        refused(service.post("/predict", content=dicom(breast(), Modality="US")), "other_modality")

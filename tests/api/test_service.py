@@ -239,12 +239,12 @@ def test_sigterm_of_an_idle_service_ends_it_quickly(bundle_folder: Path, tmp_pat
 
 @pytest.fixture
 def failing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A real service in this process whose threads have been stopped under it: every prediction
+    """A real service in this process whose pool has been stopped under it: every prediction
     fails with an error that nobody foresaw."""
     monkeypatch.setenv("MAMMOSEQ_HOST", "127.0.0.1")
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
-    pipeline.stop()
+    pipeline._pool.shutdown()
     port = free_port()
     config = uvicorn.Config(
         create_application(pipeline, settings), port=port, access_log=False, log_config=None

@@ -94,79 +94,7 @@ def test_dicom_with_damaged_bytes_is_decoded_or_refused_but_never_fails(encoding
         assert pixels.ndim == 2
 
 
-def test_dicom_header_tells_breast_view_and_date_of_the_real_file() -> None:
-    _, facts = decoded(real_dicom("explicit"))
-    assert (facts.laterality, facts.view) == ("L", "CC")
-    assert facts.exam_time is not None
-    assert facts.exam_time.date().isoformat() == "2016-10-04"
-    assert facts.warnings == ()
-
-
 # DICOM, made files
-
-
-def test_dicom_facts_tell_patients_studies_and_files_apart_without_naming_them() -> None:
-    one, again = (
-        decoded(dicom(EIGHT_BIT, SOPInstanceUID=f"1.2.{i}", StudyInstanceUID=f"1.3.{i}"))[1]
-        for i in (1, 2)
-    )
-    _, other = decoded(dicom(EIGHT_BIT, PatientID="patient-2"))
-    assert one.patient_key == again.patient_key != other.patient_key
-    assert one.study_key != again.study_key
-    assert one.instance_key != again.instance_key
-    assert "patient-" not in repr((one, again, other))
-
-
-def test_dicom_without_patient_study_or_date_has_none_of_these() -> None:
-    _, facts = decoded(
-        dicom(EIGHT_BIT, PatientID="", StudyInstanceUID="", SOPInstanceUID=None, StudyDate=None)
-    )
-    assert (facts.patient_key, facts.study_key, facts.instance_key, facts.exam_time) == (None,) * 4
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ({"StudyDate": "20240131"}, "2024-01-31"),
-        ({"StudyDate": "2024.01.31"}, "2024-01-31"),  # ACR-NEMA form, PS3.5 6.2
-        ({"StudyDate": "", "AcquisitionDate": "20230228"}, "2023-02-28"),
-        ({"StudyDate": "20239999", "ContentDate": "20230228"}, "2023-02-28"),
-        ({"StudyDate": "20240131", "AcquisitionDate": "20230228"}, "2024-01-31"),
-        ({"StudyDate": "yesterday"}, None),
-    ],
-)
-def test_exam_date_is_read_from_the_first_date_that_is_one(
-    tags: dict[str, str], expected: str | None
-) -> None:
-    exam_time = decoded(dicom(EIGHT_BIT, **tags))[1].exam_time
-    assert (exam_time and exam_time.date().isoformat()) == expected
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ({"ImageLaterality": "R"}, "R"),
-        ({"ImageLaterality": None, "Laterality": "R"}, "R"),
-        ({"ImageLaterality": "L", "Laterality": "R"}, "L"),
-        ({"ImageLaterality": "B"}, None),
-        ({"ImageLaterality": None}, None),
-    ],
-)
-def test_laterality_is_left_right_or_unknown(tags: dict[str, Any], expected: str | None) -> None:
-    assert decoded(dicom(EIGHT_BIT, **tags))[1].laterality == expected
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [("CC", "CC"), ("MLO", "MLO"), ("mlo", "MLO"), ("", None), ("SMITH", None), ("R-CC?", None)],
-)
-def test_view_is_a_view_code_or_unknown(written: str, expected: str | None) -> None:
-    assert decoded(dicom(EIGHT_BIT, ViewPosition=written))[1].view == expected
-
-
-def test_image_that_is_no_mammogram_by_its_modality_is_read_with_a_warning() -> None:
-    _, facts = decoded(dicom(EIGHT_BIT, Modality="RG"))
-    assert [code for code, _ in facts.warnings] == ["modality_not_mg"]
 
 
 @pytest.mark.parametrize(
