@@ -64,7 +64,8 @@ def _without_copies(sent: Sequence[Sent]) -> tuple[list[Sent], list[Ignored]]:
 
 
 def _without_older(sent: Sequence[Sent]) -> tuple[list[Sent], list[Ignored]]:
-    """Of images of the same view in the same exam, keep the one taken last.
+    """Of images of the same view in the same exam, keep an exposed one rather than one computed
+    from tomosynthesis, and the one taken last.
 
     Where the files do not tell which that is, all of them are read: views are averaged.
     """
@@ -73,11 +74,23 @@ def _without_older(sent: Sequence[Sent]) -> tuple[list[Sent], list[Ignored]]:
         view = image.view or f"unknown {image.index}"
         key = (image.exam_date, image.laterality, view, image.facts.view_modifiers)
         same[key].append(image)
+    ignored = [note for images in same.values() for note in _superseded(images)]
+    left_out = {note.index for note in ignored}
+    return [image for image in sent if image.index not in left_out], ignored
+
+
+def _superseded(images: Sequence[Sent]) -> list[Ignored]:
+    exposed = [image for image in images if not _is_synthetic(image)]
     ignored: list[Ignored] = []
-    for images in same.values():
-        times = [image.facts.acquired for image in images if image.facts.acquired is not None]
-        if len(times) < len(images) or len(images) == 1:
-            continue
+    if 0 < len(exposed) < len(images):
+        ignored = [
+            Ignored(image.index, "synthetic_image", f"File {exposed[0].index} is the exposed view.")
+            for image in images
+            if _is_synthetic(image)
+        ]
+        images = exposed
+    times = [image.facts.acquired for image in images if image.facts.acquired is not None]
+    if len(times) == len(images):
         newest = max(times)
         last = next(image.index for image in images if image.facts.acquired == newest)
         ignored += [
@@ -85,8 +98,11 @@ def _without_older(sent: Sequence[Sent]) -> tuple[list[Sent], list[Ignored]]:
             for image, time in zip(images, times, strict=True)
             if time < newest
         ]
-    left_out = {note.index for note in ignored}
-    return [image for image in sent if image.index not in left_out], ignored
+    return ignored
+
+
+def _is_synthetic(image: Sent) -> bool:
+    return any(code == "synthetic_2d" for code, _ in image.facts.warnings)
 
 
 def _with_side(sent: Sequence[Sent]) -> tuple[list[Sent], list[Ignored]]:

@@ -39,6 +39,14 @@ def test_newest_of_a_view_is_kept() -> None:
     assert found == ({"L": [(1,)]}, {0: "older_image"})
 
 
+def test_exposed_view_is_kept_before_a_synthetic_one_whenever_it_was_taken() -> None:
+    synthetic = (("synthetic_2d", "Computed."),)
+    found = grouped(sent(0, acquired=MORNING), sent(1, acquired=NOON, warnings=synthetic))
+    assert found == ({"L": [(0,)]}, {1: "synthetic_image"})
+    alone = grouped(sent(1, acquired=NOON, warnings=synthetic))
+    assert alone == ({"L": [(1,)]}, {})
+
+
 @pytest.mark.parametrize(
     "other",
     [
