@@ -114,6 +114,7 @@ def dicom(pixels: NDArray[Any], **tags: Any) -> bytes:
     dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
     dataset.SOPInstanceUID = generate_uid()
     dataset.StudyInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = generate_uid()
     dataset.Modality = "MG"
     dataset.PatientID = "patient-1"
     dataset.StudyDate = "20240131"

@@ -83,9 +83,16 @@ def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float
     return [[step_x, 0.0, first_x], [0.0, step_y, crop.top + step_y / 2 - 0.5]]
 
 
+def levels(heatmap: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
+    """The map in steps of 1/255 of ``scale``, uint8 on its native grid."""
+    if scale <= 0:
+        return np.zeros(heatmap.shape, np.uint8)
+    return np.asarray(np.clip(np.rint(heatmap * (255.0 / scale)), 0, 255).astype(np.uint8))
+
+
 def encode_map(heatmap: NDArray[np.float32], scale: float) -> bytes:
     """The map on its native grid as 8-bit PNG; ``scale`` is the value that becomes 255."""
-    return _encoded(".png", _to_grey(heatmap, scale))
+    return _encoded(".png", levels(heatmap, scale))
 
 
 def encode_overlay(
@@ -98,7 +105,24 @@ def encode_overlay(
     long_side: int,
     image_type: ImageType,
 ) -> tuple[bytes, int, int]:
-    """The mammogram with the map over it; returns the file, its height and width.
+    """``draw_overlay`` as a file; returns it with its height and width."""
+    picture = draw_overlay(
+        pixels, heatmap, crop, inverted=inverted, scale=scale, long_side=long_side
+    )
+    height, width = picture.shape[:2]
+    return _encoded(f".{image_type}", picture), height, width
+
+
+def draw_overlay(
+    pixels: NDArray[Any],
+    heatmap: NDArray[np.float32],
+    crop: Crop,
+    *,
+    inverted: bool,
+    scale: float,
+    long_side: int,
+) -> NDArray[np.uint8]:
+    """The mammogram with the map over it, uint8 [height, width, blue green red].
 
     Only the breast that the model saw is coloured; small images are not enlarged. ``scale`` is
     the map value of full colour.
@@ -114,8 +138,8 @@ def encode_overlay(
     right = min(width, round((crop.left + crop.width) * zoom))
     picture: NDArray[Any] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     heat: NDArray[Any] = cv2.flip(heatmap, 1) if crop.flipped else heatmap
-    picture[top:bottom, left:right] = _blend(grey[top:bottom, left:right], _to_grey(heat, scale))
-    return _encoded(f".{image_type}", picture), height, width
+    picture[top:bottom, left:right] = _blend(grey[top:bottom, left:right], levels(heat, scale))
+    return picture
 
 
 def _display_grey(pixels: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
@@ -144,12 +168,6 @@ def _blend(grey: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8
     kept = cv2.resize(_KEPT[heat], (width, height), interpolation=cv2.INTER_LINEAR)
     faded = cv2.multiply(grey, kept, scale=1 / 255)
     return np.asarray(cv2.add(cv2.cvtColor(faded, cv2.COLOR_GRAY2BGR), colour), np.uint8)
-
-
-def _to_grey(heatmap: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    if scale <= 0:
-        return np.zeros(heatmap.shape, np.uint8)
-    return np.asarray(np.clip(np.rint(heatmap * (255.0 / scale)), 0, 255).astype(np.uint8))
 
 
 def _encoded(suffix: str, image: NDArray[np.uint8]) -> bytes:
