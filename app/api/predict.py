@@ -18,7 +18,7 @@ from app.api.negotiate import Form
 from app.api.options import Wanted, wanted
 from app.api.results import Read, study_result
 from app.api.schemas import DicomObject, PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
-from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
+from app.api.uploads import Limits, Upload, first_fault, parse_file, parse_files, receive, unpacked
 from app.inference.exams import order_exams, single_exam
 from app.inference.pipeline import Encoded, Pipeline, Stated, Stopwatch
 from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
@@ -293,9 +293,7 @@ def _stated(files: Sequence[Upload], description: str) -> list[Stated]:
     try:
         series = SeriesIn.model_validate_json(description)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "series"
-        raise Refusal("invalid_series", f"{where}: {first['msg']}") from None
+        raise Refusal("invalid_series", first_fault(error)) from None
     place = {file.name: i for i, file in enumerate(files)}
     if len(place) < len(files):
         raise Refusal("ambiguous_file_name", "Two file parts have the same name.")

@@ -222,9 +222,15 @@ def _parsed(kind: type[T], body: bytes) -> T:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise Refusal("invalid_json", f"{where}: {first['msg']}") from None
+        raise Refusal("invalid_json", first_fault(error)) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first fault is and what it is, without a word of the caller's."""
+    first = error.errors(include_input=False)[0]
+    place = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]
+    where = ".".join(str(part) for part in place)
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _check_count(files: int, limits: Limits) -> None:

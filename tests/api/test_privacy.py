@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,17 @@ def planted(source: bytes, **tags: Any) -> bytes:
     return patched(dataset, **tags)
 
 
+FORMS = (
+    "application/fhir+json", "application/dicom", 'multipart/related; type="application/dicom"',
+)  # fmt: skip
+# Where a DICOM result repeats its source: what puts it into the patient's record (PS3.3 C.7.1.1,
+# C.7.2.1), and the identifiers of what it was made from
+IDENTIFYING = {
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "AccessionNumber", "StudyID", "ReferringPhysicianName", "StudyInstanceUID",
+    "SeriesInstanceUID", "ReferencedSOPInstanceUID", "UID",
+}  # fmt: skip
+
 WHOLE = planted(real_dicom("explicit"))
 FORBIDDEN = (MARKER, SHORT, "47114711", BIRTH, "1947-08-11", "1947")
 
@@ -103,6 +117,19 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
                 {"files": [("files", (name, WHOLE))], "data": {"series": described % stated}},
             )
         )
+    made += wrapped([WHOLE, prior], name)
+    made += [
+        (path, {"content": data, "headers": {"Accept": accept}, "params": {"overlay": "none"}})
+        for path in ("/predict", "/predict/series")
+        for accept in FORMS
+        for data in (WHOLE, cut)
+    ]
+    objects = {"objects": "sr,sc,seg", "overlay": "none"}
+    made.append(("/predict", {"content": png(breast()), "headers": {"Accept": MARKER}}))
+    made.append(("/predict", {"content": WHOLE, "params": {"objects": MARKER}}))
+    for query in ("view", "laterality", "exam_date", "gate"):
+        made.append(("/predict", {"content": WHOLE, "params": {query: f"{MARKER}^{SHORT}"}}))
+    made.append(("/predict/series", {"content": other, "params": {**objects, "gate": "refuse"}}))
     made.append((f"/{MARKER}", {"content": b""}))
     made.append((f"/predict?operating_point={MARKER}", {"content": WHOLE}))
     made.append((f"/predict?target={MARKER}", {"content": WHOLE}))
@@ -110,6 +137,37 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
     made.append((f"/predict?overlay_long_side={MARKER}", {"content": WHOLE}))
     made.append(("/predict", {"content": WHOLE, "headers": {"X-Request-ID": f"{MARKER}^x"}}))
     return made
+
+
+def wrapped(files: list[bytes], name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The files in every wrapping, whole and broken."""
+    target = BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for i, data in enumerate(files):
+            archive.writestr(f"{MARKER}/{i}-{name}", data)
+        archive.writestr(f"{MARKER}.txt", MARKER)
+    packed = target.getvalue()
+    head = f"--x\r\nContent-Type: application/dicom\r\nContent-Location: {MARKER}\r\n\r\n"
+    related = b"".join(head.encode() + data + b"\r\n" for data in files)
+    coded = [{"name": name, "data": base64.b64encode(data).decode()} for data in files]
+    bodies: list[tuple[str, Any]] = [
+        ("application/zip", packed),
+        ("application/zip", packed[:-99]),
+        (f"multipart/related; boundary=x; start={MARKER}", related + b"--x--\r\n"),
+        ("multipart/related; boundary=x", related),
+        (f"multipart/related; boundary={MARKER}", related),
+        ("application/json", json.dumps({"files": coded})),
+        ("application/json", json.dumps({"files": [{MARKER: MARKER, "data": ""}]})),
+        ("application/json", json.dumps({"files": coded, "series": {MARKER: MARKER}})),
+        ("application/json", json.dumps({"files": [{"name": MARKER, "data": f"{MARKER}^"}]})),
+        ("application/json", json.dumps({"files": MARKER})),
+        ("application/json", MARKER),
+        (MARKER, files[0]),
+    ]
+    return [
+        ("/predict/series", {"content": content, "headers": {"Content-Type": kind}})
+        for kind, content in bodies
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +179,8 @@ def exchange(
         answers = []
         for path, options in requests():
             response = service.post(path, **options)
+            if options.get("headers", {}).get("Accept") in FORMS and response.status_code == 200:
+                continue  # meant for those who know the patient: see below
             headers = "\n".join(f"{k}: {v}" for k, v in response.headers.items())
             answers.append((path, response.status_code, f"{headers}\n\n{response.text}"))
         answers.append(("/metrics", 200, service.get("/metrics").text))
@@ -146,7 +206,8 @@ def test_planted_files_reach_every_part_of_the_service(
         "broken_image", "no_pixels", "several_frames", "unsupported_photometric",
         "unsupported_depth", "mixed_patients", "duplicate_image",
         "no_exam_date", "unknown_file", "unknown_operating_point", "unknown_class",
-        "invalid_request", "not_found",
+        "invalid_request", "not_found", "broken_archive", "invalid_multipart", "invalid_json",
+        "not_acceptable",
     ):  # fmt: skip
         assert any(f'"code":"{code}"' in text for _, _, text in exchange[0]), code
     assert not any(status >= 500 for _, status in statuses)
@@ -183,6 +244,41 @@ def test_nothing_of_a_request_is_printed_at_all(
 ) -> None:
     assert "Traceback" not in exchange[1]
     assert "Warning" not in exchange[1]
+
+
+@pytest.mark.parametrize("source", [WHOLE, planted(dicom(breast()))], ids=["real", "made"])
+def test_dicom_results_repeat_nothing_but_what_identifies_patient_and_study(
+    server: Service, source: bytes
+) -> None:
+    query = {"objects": "sr,sc,seg", "overlay": "none", "map": "false"}
+    answer = server.post("/predict", content=source, params=query).json()
+    assert {made["kind"] for made in answer["dicom"]} == {"sr", "sc", "seg"}
+    for made in answer["dicom"]:
+        dataset = pydicom.dcmread(BytesIO(base64.b64decode(made["data"])))
+        assert dataset.PatientID == f"{MARKER}-4711"
+        repeated = {
+            element.keyword
+            for element in dataset.iterall()
+            if element.VR != "SQ" and any(marker in str(element.value) for marker in FORBIDDEN[:4])
+        }
+        assert repeated <= IDENTIFYING, made["kind"]
+
+
+@pytest.mark.parametrize("source", [WHOLE, planted(dicom(breast()))], ids=["real", "made"])
+def test_fhir_result_repeats_nothing_but_the_id_of_the_patient(
+    server: Service, source: bytes
+) -> None:
+    headers = {"Accept": "application/fhir+json"}
+    bundle = server.post("/predict", content=source, headers=headers).json()
+    said: list[str] = []
+    for entry in bundle["entry"]:
+        subject = entry["resource"].pop("subject", {"identifier": {}})
+        said.append(json.dumps(subject))
+        rest = json.dumps(entry)
+        for marker in (MARKER, SHORT, BIRTH, "1947-08-11"):
+            assert marker not in rest
+    assert any(f"{MARKER}-4711" in text for text in said)
+    assert not any(SHORT in text for text in said)
 
 
 def test_nothing_is_written_to_disk(bundle_folder: Path, tmp_path: Path) -> None:
