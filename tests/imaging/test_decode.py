@@ -214,7 +214,7 @@ def test_monochrome1_is_turned_so_that_bright_is_dense() -> None:
 def test_signed_pixels_keep_their_order() -> None:
     signed = EIGHT_BIT.astype(np.int16) - 100
     pixels, _ = decoded(dicom(signed))
-    np.testing.assert_array_equal(pixels, EIGHT_BIT)
+    np.testing.assert_array_equal(pixels, EIGHT_BIT.astype(np.uint16) + (2**15 - 100))
 
 
 def test_bits_above_those_stored_are_ignored() -> None:
