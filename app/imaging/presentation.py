@@ -135,25 +135,25 @@ def _look_up(greys: _Greys, items: Any, dataset: FileDataset) -> _Greys:
         first -= 65536
     elif first + entries <= greys.low:
         first += 65536
-    table = _lut_data(items[0].LUTData, entries, dataset)
+    table = _lut_data(items[0].LUTData, entries, bits, dataset)
     index = (np.rint(greys.values) - first).clip(0, entries - 1).astype(np.int64)
     bits = max(bits, int(table.max()).bit_length())
     return _Greys(table[index].astype(np.float64), 0, (1 << bits) - 1.0, bits)
 
 
-def _lut_data(data: Any, entries: int, dataset: FileDataset) -> NDArray[np.uint8 | np.uint16]:
+def _lut_data(data: Any, entries: int, bits: int, dataset: FileDataset) -> Words:
     """LUT Data (0028,3006), US or OW: one entry a word, or two of 8 bit, the lower one first."""
     if isinstance(data, bytes):
         _, little = dataset.original_encoding
         words = np.frombuffer(data, "<u2" if little else ">u2").astype(np.uint16)
     else:
         words = (np.atleast_1d(np.asarray(data, np.int64)) & 0xFFFF).astype(np.uint16)
-    if len(words) >= entries:
-        return words[:entries]
-    packed = words.astype("<u2").view(np.uint8)
-    if len(packed) < entries:
+    table: Words = words
+    if len(words) < entries and bits <= 8:
+        table = words.astype("<u2").view(np.uint8)
+    if len(table) < entries:
         raise Refusal("broken_image", "A LUT is shorter than its descriptor says.")
-    return packed[:entries]
+    return table[:entries]
 
 
 def _is_inverse(dataset: FileDataset) -> bool:
