@@ -143,3 +143,26 @@ def patched(source: bytes | FileDataset, **tags: Any) -> bytes:
     target = BytesIO()
     dataset.save_as(target, enforce_file_format=True)
     return target.getvalue()
+
+
+def item(**tags: Any) -> pydicom.Dataset:
+    """An item of a sequence."""
+    dataset = pydicom.Dataset()
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def lut(
+    data: NDArray[Any], first: int, bits: int, *, entries: int | None = None, packed: bool = False
+) -> pydicom.Dataset:
+    """An item of a modality or VOI LUT sequence that maps ``first`` to the first entry.
+
+    ``packed`` puts two entries of 8 bit into a word, the first one into its lower half;
+    ``entries`` is the number that is claimed.
+    """
+    count = len(data) if entries is None else entries
+    table = item()
+    table.add_new("LUTDescriptor", "SS" if first < 0 else "US", [count % 65536, first, bits])
+    table.add_new("LUTData", "OW", np.asarray(data, "<u1" if packed else "<u2").tobytes())
+    return table

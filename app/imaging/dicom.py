@@ -44,15 +44,15 @@ def decode_dicom(
     ``unsupported_photometric``, ``unsupported_depth``, ``no_pixels``.
     """
     dataset = read_dataset(data, max_pixels)
-    refuse_unless_mammogram(dataset, accept)
-    rows, columns = _check_geometry(dataset, max_pixels)
     try:
+        refuse_unless_mammogram(dataset, accept)
+        rows, columns = _check_geometry(dataset, max_pixels)
         pixels = presented(stored_values(dataset, rows, columns), dataset)
+        return pixels, facts_of(dataset, rows, columns)
     except Refusal:
         raise
     except Exception:  # codecs and pydicom raise whatever a broken file leads them to
-        raise Refusal("broken_image", "The DICOM pixel data cannot be decoded.") from None
-    return pixels, facts_of(dataset, rows, columns)
+        raise Refusal("broken_image", "The DICOM image cannot be decoded.") from None
 
 
 def read_dataset(data: bytes, max_pixels: int) -> FileDataset:

@@ -8,7 +8,7 @@ breast cropped to its bounding box looks the same whether its source kept the ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -24,6 +24,8 @@ _BRIGHT_BACKGROUND = 0.7  # of the grey range: a border brighter than this is un
 _BORDER = 1 / 80  # of the side: width of the frame that is read as background
 _BACKGROUND_LEVEL = 0.06  # of the robust maximum: darker than this is air, not breast
 _RIM = 0.03  # of the short side: how far the rim of a scanned film may reach in
+_FRAME_LEVEL, _FRAME_FULL = 0.95, 0.98  # of white, and of a line: what makes a line of a frame
+_FRAME_WIDTH = 0.05  # of the long side: a frame is thinner
 _MARGIN = 0.01  # of the side, added around the breast
 _PERCENTILES = (5.0, 99.5)
 
@@ -92,8 +94,9 @@ def crop_breast(
 
     Eight bits are enough after normalisation: one step is 0.4 % of the breast's grey range.
     """
-    rows, columns = pixels.shape
     ceiling = pixels.max()
+    top, left, pixels = _without_frame(pixels, ceiling)
+    rows, columns = pixels.shape
     thumbnail = _thumbnail(pixels)
     inverted = _has_bright_background(thumbnail)
     if inverted:
@@ -111,7 +114,36 @@ def crop_breast(
         box = cv2.flip(box, 1)
     low, high = np.percentile(thumbnail[mask], _PERCENTILES)
     stretched = (box.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    crop = replace(crop, left=left + crop.left, top=top + crop.top)
     return np.clip(np.rint(stretched), 0, 255).astype(np.uint8), crop, inverted
+
+
+def _without_frame(pixels: NDArray[Any], ceiling: Any) -> tuple[int, int, NDArray[Any]]:
+    """The image within a white frame that was burnt in around it, and its first row and column.
+
+    A frame is white on all four sides, thin, and dark inside: not so the background of a film
+    that was never inverted, nor the bright rim of a scanned one.
+    """
+    rows, columns = pixels.shape
+
+    def white_lines(lines: NDArray[Any], most: int) -> int:
+        for number, line in enumerate(lines[:most]):
+            if (line >= _FRAME_LEVEL * ceiling).mean() < _FRAME_FULL:
+                return number
+        return most
+
+    most = min(round(max(rows, columns) * _FRAME_WIDTH), (min(rows, columns) - 1) // 2)
+    top, bottom = white_lines(pixels, most), white_lines(pixels[::-1], most)
+    if not 0 < top < most or not 0 < bottom < most:
+        return 0, 0, pixels
+    left, right = white_lines(pixels.T, most), white_lines(pixels.T[::-1], most)
+    if not 0 < left < most or not 0 < right < most:
+        return 0, 0, pixels
+    inner = pixels[top : rows - bottom, left : columns - right]
+    border = np.concatenate((inner[0], inner[-1], inner[:, 0], inner[:, -1]))
+    if np.median(border) > _BRIGHT_BACKGROUND * ceiling:
+        return 0, 0, pixels
+    return top, left, inner
 
 
 def _thumbnail(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from app.imaging.facts import ImageFacts
+from app.imaging.jpeg import end_of_image, is_whole, jpeg_header
 from app.problems import Refusal
 
 Image.MAX_IMAGE_PIXELS = None  # the caller gives the limit; Pillow only reads headers here
@@ -31,16 +32,29 @@ def decode_raster(
             "too_many_pixels",
             f"The image has {rows} x {columns} pixels; at most {max_pixels} are accepted.",
         )
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
+    pixels = _decode_jpeg(data) if name == "jpeg" else _decode(data)
     if pixels is None:
         raise Refusal("broken_image", f"The {name} data cannot be decoded.")
     grey, notes = _to_grey(pixels)
     return grey, ImageFacts(
         format=name, rows=rows, columns=columns, bits=grey.dtype.itemsize * 8, warnings=notes
     )
+
+
+def _decode(data: bytes) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def _decode_jpeg(data: bytes) -> NDArray[Any] | None:
+    """None too for a file that ends too soon, or that is made of countless scans."""
+    header = jpeg_header(data)
+    if header is None or end_of_image(data, header.scan) is None:
+        return None
+    pixels = _decode(data)
+    return pixels if pixels is not None and is_whole(data, header, pixels, _decode) else None
 
 
 def _read_header(data: bytes) -> tuple[str, int, int]:

@@ -1,94 +1,227 @@
-"""DICOM pixel data in any transfer syntax -> stored values.
+"""DICOM pixel data in any transfer syntax -> words, and the stored value that each word means.
 
-imagecodecs decodes the compressed ones; nothing is decoded before its size was compared with the
-header's.
+imagecodecs decodes what is compressed. The size is read from a compressed frame before anything is
+decoded, and no frame is believed that is not whole: codecs fill what is missing with grey or zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import FileDataset
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_fragments
 
+from app.imaging import jpeg, jpeg2000
 from app.problems import Refusal
 
-_NATIVE = {
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.DeflatedExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
+_ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"  # PS3.5 A.4.11
+_JPEG = {
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
 }
-_CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
-    uid.JPEGBaseline8Bit: imagecodecs.jpeg_decode,
-    uid.JPEGExtended12Bit: imagecodecs.jpeg_decode,
-    uid.JPEGLossless: imagecodecs.ljpeg_decode,
-    uid.JPEGLosslessSV1: imagecodecs.ljpeg_decode,
-    uid.JPEGLSLossless: imagecodecs.jpegls_decode,
-    uid.JPEGLSNearLossless: imagecodecs.jpegls_decode,
-    uid.JPEG2000Lossless: imagecodecs.jpeg2k_decode,
-    uid.JPEG2000: imagecodecs.jpeg2k_decode,
+_JPEG_LS = {uid.JPEGLSLossless, uid.JPEGLSNearLossless}
+_JPEG_2000 = {
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.HTJ2K,
 }
-# SOF markers of JPEG (all but DHT, JPG and DAC, which share their range) and of JPEG-LS
-_START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_LOSSY = {
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000,
+    uid.HTJ2K,
+}
+_RLE_HEADER_BYTES = 64
+_RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
+# Bytes of a compressed picture of a single grey: half a bit a pixel, two for lossless JPEG, and
+# headers. What is larger and decodes to one grey was not decoded.
+_HEADER_BYTES = 4096
+_FLAT_PIXELS_A_BYTE, _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG = 16, 4
+
+Words = NDArray[np.uint8] | NDArray[np.uint16]
+Header = TypeVar("Header", jpeg.JpegHeader, jpeg2000.Jpeg2000Header)
 
 
-def stored_values(dataset: FileDataset, rows: int, columns: int) -> NDArray[Any]:
-    """The stored values, integer [rows, columns], signed if the header says so."""
-    syntax = dataset.file_meta.TransferSyntaxUID
-    allocated, bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    signed = int(dataset.get("PixelRepresentation", 0)) == 1
-    if syntax in _NATIVE:
-        order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
-        dtype = np.dtype(f"{order}u{allocated // 8}")
-        expected = rows * columns * dtype.itemsize
-        if len(dataset.PixelData) < expected:
-            raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
-        values = np.frombuffer(dataset.PixelData, dtype, rows * columns).reshape(rows, columns)
-        values = values.astype(dtype.newbyteorder("="), copy=False)
+@dataclass(frozen=True)
+class Stored:
+    """The pixel data of an image.
+
+    ``words`` is uint8 or uint16 [rows, columns]; ``values``, int32 [256 or 65536], is the stored
+    value of each possible word; ``low`` and ``high`` are the least and greatest that the header's
+    number of bits allows. ``bits`` is that number.
+    """
+
+    words: Words
+    values: NDArray[np.int32]
+    low: int
+    high: int
+    bits: int
+
+
+def stored_values(dataset: FileDataset, rows: int, columns: int) -> Stored:
+    """Decode the pixel data.
+
+    Raises ``Refusal`` (``unsupported_transfer_syntax``, ``broken_image``), and whatever pydicom
+    and the codecs raise for what is broken.
+    """
+    syntax = _transfer_syntax(dataset)
+    bits = int(dataset.BitsStored)
+    dtype = np.dtype(f"u{int(dataset.BitsAllocated) // 8}")
+    coded_bits = bits
+    shift = _unused_low_bits(dataset)
+    if syntax in uid.UncompressedTransferSyntaxes:
+        words = _uncompressed(_in_order(dataset, syntax), dtype, rows, columns)
+    elif syntax == _ENCAPSULATED_UNCOMPRESSED:
+        words = _uncompressed(_frame(dataset), dtype, rows, columns)
     elif syntax == uid.RLELossless:
-        dtype = np.dtype(f"<u{allocated // 8}")
-        expected = rows * columns * dtype.itemsize
-        decoded = imagecodecs.dicomrle_decode(_first_frame(dataset), dtype, out=expected)
-        values = np.frombuffer(decoded, dtype).reshape(rows, columns)
-    elif syntax in _CODECS:
-        frame = _first_frame(dataset)
-        if _coded_size(frame) != (rows, columns):  # before a few bytes become gigabytes
-            raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
-        values = _CODECS[syntax](frame)
+        words = _run_lengths(_frame(dataset), dtype, rows, columns)
+    elif syntax in _JPEG | _JPEG_LS | _JPEG_2000:
+        frame = _frame(dataset)
+        words, precision = _decompressed(frame, syntax, rows, columns)
+        if words.dtype.itemsize > dtype.itemsize:
+            raise Refusal("broken_image", "The pixel data is deeper than the header says.")
+        _refuse_if_flat(words, frame, syntax)
+        # a lossy codec overshoots; a lossless one may carry more than the stored value
+        coded_bits = precision if syntax in _LOSSY else min(precision, bits)
+        shift = 0
     else:
         raise Refusal("unsupported_transfer_syntax", "The file's transfer syntax is not read.")
-    if values.shape != (rows, columns):
-        raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
-    if values.dtype.kind == "i":  # some codecs answer signed already
-        return values
-    values = values & values.dtype.type((1 << bits) - 1)
+    signed = int(dataset.get("PixelRepresentation") or 0) == 1
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    values = _meaning(words.dtype.itemsize * 8, coded_bits, shift, signed).clip(low, high)
+    return Stored(words, values, low, high, bits)
+
+
+def _transfer_syntax(dataset: FileDataset) -> str:
+    """The transfer syntax as the meta information gives it, else as pydicom found it to be."""
+    named = dataset.file_meta.get("TransferSyntaxUID")
+    if named:
+        return str(named)
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return uid.ImplicitVRLittleEndian
+    return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
+
+
+def _unused_low_bits(dataset: FileDataset) -> int:
+    """Until 1993 the high bit was free to be anywhere (PS3.5 8.1.1)."""
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
+    high_bit = dataset.get("HighBit")
+    shift = 0 if high_bit is None else int(high_bit) - (bits - 1)
+    if not 0 <= shift <= allocated - bits:
+        raise Refusal("broken_image", "The high bit does not fit the other bits.")
+    return shift
+
+
+def _meaning(word_bits: int, bits: int, shift: int, signed: bool) -> NDArray[np.int32]:
+    """The number that each possible word holds in ``bits`` of its bits (PS3.5 8.1.1)."""
+    values = (np.arange(1 << word_bits, dtype=np.int32) >> shift) & ((1 << bits) - 1)
     if signed:
         sign = 1 << (bits - 1)
-        return np.asarray((values.astype(np.int32) ^ sign) - sign)
-    return np.asarray(values)
+        values = (values ^ sign) - sign
+    return values
 
 
-def _first_frame(dataset: FileDataset) -> bytes:
-    return next(generate_frames(dataset.PixelData, number_of_frames=1))
+# without compression
 
 
-def _coded_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns in the header of a JPEG, JPEG-LS or JPEG 2000 code stream."""
-    if frame[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ (ISO 15444-1 A.5.1)
-        right, bottom, left, top = (int.from_bytes(frame[i : i + 4]) for i in range(8, 24, 4))
-        return bottom - top, right - left
-    place = 2  # after SOI (ISO 10918-1 B.1.1)
-    while place + 9 <= len(frame) and frame[place] == 0xFF:
-        if frame[place + 1] in _START_OF_FRAME:
-            return (
-                int.from_bytes(frame[place + 5 : place + 7]),
-                int.from_bytes(frame[place + 7 : place + 9]),
-            )
-        place += 2 + int.from_bytes(frame[place + 2 : place + 4])
-    return None
+def _in_order(dataset: FileDataset, syntax: str) -> bytes:
+    """The pixel data in little endian order.
+
+    Eight-bit pixels in 16-bit words are swapped too (PS3.5 8.1.2, A.3).
+    """
+    element = dataset["PixelData"]
+    data: bytes = element.value
+    wide = int(dataset.BitsAllocated) == 16 or element.VR == "OW"
+    if syntax != uid.ExplicitVRBigEndian or not wide:
+        return data
+    return np.frombuffer(data, np.uint16, len(data) // 2).byteswap().tobytes()
+
+
+def _uncompressed(data: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> Words:
+    if len(data) < rows * columns * dtype.itemsize:
+        raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
+    words = np.frombuffer(data, dtype.newbyteorder("<"), rows * columns)
+    return words.reshape(rows, columns)
+
+
+# compressed
+
+
+def _frame(dataset: FileDataset) -> bytes:
+    """All fragments but the offset table: of a single frame it says nothing (PS3.5 A.4)."""
+    fragments = generate_fragments(dataset.PixelData)
+    next(fragments)
+    return b"".join(fragments)
+
+
+def _run_lengths(frame: bytes, dtype: np.dtype[Any], rows: int, columns: int) -> Words:
+    """PS3.5 G: a segment for each byte of a word, the most significant first."""
+    header = np.frombuffer(frame, "<u4", _RLE_HEADER_BYTES // 4)
+    count, starts = int(header[0]), header[1:].tolist()
+    if count != dtype.itemsize or starts[0] != _RLE_HEADER_BYTES:
+        raise Refusal("broken_image", "The RLE header does not fit the image it describes.")
+    pixels = rows * columns
+    planes = np.empty((pixels, count), np.uint8)
+    for place in range(count):
+        end = starts[place + 1] if place + 1 < count else len(frame)
+        plane = imagecodecs.packbits_decode(frame[starts[place] : end], out=pixels + _RLE_PADDING)
+        if len(plane) < pixels:
+            raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
+        planes[:, count - 1 - place] = np.frombuffer(plane, np.uint8, pixels)
+    return planes.view(dtype.newbyteorder("<")).reshape(rows, columns)
+
+
+def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[Words, int]:
+    """The words of a JPEG, JPEG-LS or JPEG 2000 frame, and their precision in bits."""
+    if syntax in _JPEG_2000:
+        stream = jpeg2000.code_stream(frame)
+        sizes = _of_size(jpeg2000.jpeg2000_header(stream), rows, columns)
+        if not jpeg2000.is_whole(stream, sizes):
+            raise Refusal("broken_image", "The JPEG 2000 code stream is not whole.")
+        # openjph is faster for HTJ2K, but its wrapper answers with half pictures
+        return _as_words(imagecodecs.jpeg2k_decode(stream), rows, columns), sizes.precision
+    header = _of_size(jpeg.jpeg_header(frame), rows, columns)
+    if syntax in _JPEG_LS and header.kind == jpeg.JPEG_LS:
+        return _as_words(imagecodecs.jpegls_decode(frame), rows, columns), header.precision
+    if syntax in _JPEG and header.kind in (*jpeg.SEQUENTIAL, jpeg.LOSSLESS):
+        pixels = imagecodecs.jpeg8_decode(frame)
+        if not jpeg.is_whole(frame, header, pixels, imagecodecs.jpeg8_decode):
+            raise Refusal("broken_image", "The JPEG code stream ends too soon.")
+        return _as_words(pixels, rows, columns), header.precision
+    raise Refusal("broken_image", "The pixel data is not what its transfer syntax says.")
+
+
+def _of_size(header: Header | None, rows: int, columns: int) -> Header:
+    """The header of a grey frame of just this size: before a few bytes become gigabytes."""
+    if header is None or (header.rows, header.columns) != (rows, columns):
+        raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
+    if header.components != 1:
+        raise Refusal("broken_image", "The pixel data is not grey, as the header says.")
+    return header
+
+
+def _as_words(pixels: NDArray[Any], rows: int, columns: int) -> Words:
+    if pixels.shape != (rows, columns) or pixels.dtype.itemsize > 2:
+        raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
+    return pixels.view(f"u{pixels.dtype.itemsize}")
+
+
+def _refuse_if_flat(words: Words, frame: bytes, syntax: str) -> None:
+    """A codec that fails in silence gives zeros, or another constant."""
+    lossless_jpeg = syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1)
+    a_byte = _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG if lossless_jpeg else _FLAT_PIXELS_A_BYTE
+    if len(frame) < _HEADER_BYTES + words.size / a_byte:
+        return
+    if (words[0] == words[0, 0]).all() and (words == words[0, 0]).all():
+        raise Refusal("broken_image", "The codec made nothing of the compressed pixels.")

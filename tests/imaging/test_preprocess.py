@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.imaging.decode import decode
-from app.imaging.preprocess import Crop, InputGeometry, ModelInput, preprocess
+from app.imaging.preprocess import Crop, InputGeometry, ModelInput, _without_frame, preprocess
 from app.problems import Refusal
 from tests.pictures import DECODABLE, breast, real_dicom, sixteen_bit
 
@@ -91,6 +91,42 @@ def test_label_burnt_into_the_corner_is_left_out_of_the_crop() -> None:
     cv2.putText(pixels, "L CC", (440, 60), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 5)
     crop = prepared(pixels).crop
     assert crop.left + crop.width < 360
+
+
+@pytest.mark.parametrize("width", [1, 3, 10, 20])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("right", [False, True], ids=["left", "right"])
+def test_white_frame_burnt_in_around_the_image_does_not_change_the_crop(
+    right: bool, dtype: type, width: int
+) -> None:
+    margin = ((40, 40), (200, 60) if right else (60, 200))
+    pixels: NDArray[Any] = np.pad(breast(right=right), margin).astype(dtype)
+    framed = np.full_like(pixels, 255)
+    framed[width:-width, width:-width] = pixels[width:-width, width:-width]
+    one, other = prepared(pixels), prepared(framed)
+    assert (one.inverted, one.crop.flipped) == (other.inverted, other.crop.flipped)
+    for side in ("left", "top", "width", "height"):
+        assert abs(getattr(one.crop, side) - getattr(other.crop, side)) <= 6
+    assert mean_difference(one, other) < 0.05
+
+
+def test_white_label_burnt_in_beside_the_breast_does_not_change_the_crop() -> None:
+    pixels = np.pad(breast(), ((0, 0), (0, 300)))
+    labelled = pixels.copy()
+    cv2.rectangle(labelled, (500, 20), (680, 140), 255, -1)
+    cv2.putText(labelled, "L CC", (510, 100), cv2.FONT_HERSHEY_SIMPLEX, 2, 0, 6)
+    one, other = prepared(pixels), prepared(labelled)
+    for side in ("left", "top", "width", "height"):
+        assert abs(getattr(one.crop, side) - getattr(other.crop, side)) <= 6
+    assert mean_difference(one, other) < 0.05
+
+
+@pytest.mark.parametrize("encoding", ["explicit", "monochrome1"])
+def test_no_frame_is_seen_where_there_is_none(encoding: str) -> None:
+    """Not on a scanned film with its bright rims, nor on one that was never inverted."""
+    pixels = decode(real_dicom(encoding), 10**6)[0]
+    for image in (pixels, pixels.max() - pixels, np.pad(255 - breast(), 9, constant_values=255)):
+        assert _without_frame(image, image.max())[2] is image
 
 
 @pytest.mark.parametrize("size", [(600, 400), (3000, 2000), (257, 255), (90, 60)])
