@@ -1,7 +1,7 @@
 """Overlays -> Secondary Capture images, for viewers that show nothing but pictures.
 
 What the picture shows is written below it, in the picture. JPEG baseline: every viewer decodes it,
-and it is some twenty times smaller than plain RGB. The original stays beside it for reading.
+and it is some thirty times smaller than plain RGB. The original stays beside it for reading.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def on_source_grid(
     cells = levels(heatmap[:, ::-1] if crop.flipped else heatmap, scale)
     whole = np.zeros((rows, columns), np.uint8)
     whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = cv2.resize(
-        cells, (crop.width, crop.height), interpolation=cv2.INTER_NEAREST
+        cells, (crop.width, crop.height), interpolation=cv2.INTER_NEAREST_EXACT
     )
     return whole
 

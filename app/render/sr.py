@@ -6,7 +6,7 @@ where each heatmap is highest. No finding is coded: the model finds nothing, it 
 probability, and a coded finding would be read as one. Never a BI-RADS category.
 
 Only this module imports highdicom, which takes a tenth of a second: import it when it is needed.
-No header is given to highdicom, which quotes values in its logs.
+No header is given to highdicom, which quotes values in its logs and warnings.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ from app.render.heatmap import peak
 from app.render.result import BreastResult, ExamResult, StudyResult
 from app.render.uids import device_uid, instance_uid
 
-warnings.filterwarnings("ignore", module=r"highdicom\..*")
-logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module=r"(highdicom|pydicom)\..*")
+for _library in ("highdicom", "pydicom"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL + 1)
 
 _SCHEME = "99MAMMOSEQ"
 _SCHEME_NAME = "Mammoseq codes"
@@ -106,7 +107,7 @@ _AFTER = Code("after-exam", _SCHEME, "Probability once this exam was read")
 _CHANGE = Code("change", _SCHEME, "Change of probability by this exam")
 _PREVIOUS_EXAM = Code("previous-exam", _SCHEME, "Previous exam")
 
-_PERCENT = Code("%", "UCUM", "%")
+_PERCENT = Code("%", "UCUM", "Percent")
 _DAY = Code("d", "UCUM", "day")
 _NO_UNITS = Code("1", "UCUM", "no units")
 _PIXELS = Code("{pixels}", "UCUM", "pixels")
