@@ -74,7 +74,17 @@ def _read(data: bytes, manifest: Manifest, sha256: str) -> StudyResult:
     heatmap = np.random.default_rng(0).random(shape, np.float32)
     image = ImageResult(0, header, facts, pixels, seen.crop, seen.inverted, heatmap)
     exam = ExamResult(facts.exam_time and facts.exam_time.date(), 0, 0.4, 0.1, (image,))
-    breast = BreastResult(facts.laterality, 0.4, True, float(heatmap.max()), (exam,), ())
+    breast = BreastResult(
+        laterality=facts.laterality,
+        probabilities={manifest.positive_class: 0.4},
+        probability=0.4,
+        probability_before=0.3,
+        positive=True,
+        label=manifest.positive_class,
+        scale=float(heatmap.max()),
+        exams=(exam,),
+        warnings=(),
+    )
     point = manifest.operating_point(None)
     assert point is not None
     return StudyResult(

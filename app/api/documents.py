@@ -33,24 +33,29 @@ class DicomFile:
 def dicom_files(result: StudyResult, kinds: Collection[ObjectKind]) -> list[DicomFile]:
     """The objects of the kinds asked for, the report last: who finds it finds the others.
 
-    Raises ``Refusal`` (``not_dicom``) when an image is not DICOM.
+    Raises ``Refusal`` (``not_dicom``) when an image is not DICOM, or none of the newest exam has
+    the identifiers that a result must refer to.
     """
     if not kinds:
         return []
     images = [image for b in result.breasts for exam in b.exams for image in exam.images]
     if any(image.header is None for image in images):
         raise Refusal("not_dicom", "A result in DICOM can only be made of images in DICOM.")
+    from app.render.dicom import NoStudyError
     from app.render.secondary_capture import secondary_captures
     from app.render.segmentation import segmentations
     from app.render.sr import structured_report
 
     made: list[tuple[ObjectKind, bytes]] = []
-    if "sc" in kinds:
-        made += [("sc", data) for data in secondary_captures(result)]
-    if "seg" in kinds:
-        made += [("seg", data) for data in segmentations(result)]
-    if "sr" in kinds:
-        made.append(("sr", structured_report(result)))
+    try:
+        if "sc" in kinds:
+            made += [("sc", data) for data in secondary_captures(result)]
+        if "seg" in kinds:
+            made += [("seg", data) for data in segmentations(result)]
+        if "sr" in kinds:
+            made.append(("sr", structured_report(result)))
+    except NoStudyError:
+        raise Refusal("not_dicom", "The files of the newest exam name no study or image.") from None
     return [_described(kind, data) for kind, data in made]
 
 

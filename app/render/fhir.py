@@ -40,6 +40,11 @@ _RADIOLOGY = [
 ]
 _IMAGING = {"system": f"{_HL7}/observation-category", "code": "imaging", "display": "Imaging"}
 _UNKNOWN = {"system": f"{_HL7}/data-absent-reason", "code": "unknown", "display": "Unknown"}
+_NOT_APPLICABLE = {
+    "system": f"{_HL7}/data-absent-reason",
+    "code": "not-applicable",
+    "display": "Not Applicable",
+}
 _BY_SOFTWARE = {
     "system": f"{_HL7}/v3-ObservationValue",
     "code": "AIAST",
@@ -169,18 +174,24 @@ def _observation(result: StudyResult, breast: BreastResult, subject: Json | None
             *(
                 component
                 for number, exam in enumerate(breast.exams, 1)
-                for component in _of_exam(f"Exam {number} of {len(breast.exams)}", exam)
+                for component in _of_exam(number, len(breast.exams), exam)
             ),
         ],
     }
 
 
-def _of_exam(name: str, exam: ExamResult) -> tuple[Json, Json, Json]:
+def _of_exam(number: int, of: int, exam: ExamResult) -> tuple[Json, Json, Json]:
     """Date, probability after it and change by it: always three, so that they stay in step."""
+    name = f"Exam {number} of {of}"
     day: Json = (
         {"valueDateTime": exam.date.isoformat()}
         if exam.date
         else {"dataAbsentReason": {"coding": [_UNKNOWN]}}
+    )
+    change: Json = (
+        {"valueQuantity": _percent(exam.change)}
+        if number > 1
+        else {"dataAbsentReason": {"coding": [_NOT_APPLICABLE]}}
     )
     return (
         _component("exam-date", f"{name}: date", **day),
@@ -192,7 +203,7 @@ def _of_exam(name: str, exam: ExamResult) -> tuple[Json, Json, Json]:
         _component(
             "exam-change",
             f"{name}: change of the probability by it, in percentage points",
-            valueQuantity=_percent(exam.change),
+            **change,
         ),
     )
 

@@ -233,16 +233,15 @@ def _exam_group(
         if number > 1
         else None
     )
+    # the first exam changed nothing that a reader knows of
+    change = [_percentage(_CHANGE, exam.change)] if number > 1 else []
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(result, name),
         time_point_context=TimePointContext(
             day, time_point_order=number, temporal_offset_from_event=offset
         ),
         finding_sites=[_site(breast)],
-        measurements=[
-            _percentage(_AFTER, exam.probability_after),
-            _percentage(_CHANGE, exam.change),
-        ],
+        measurements=[_percentage(_AFTER, exam.probability_after), *change],
         source_images=_sources(images),
     )
     if exam.date is not None:

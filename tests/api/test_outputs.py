@@ -165,6 +165,13 @@ def test_pictures_make_no_dicom(server: Service, accept: str) -> None:
     assert (response.status_code, response.json()["code"]) == (422, "not_dicom")
 
 
+@pytest.mark.parametrize("missing", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_file_that_names_no_study_or_image_makes_no_dicom(server: Service, missing: str) -> None:
+    nameless = dicom(breast(), **{missing: None})
+    response = server.post("/predict", content=nameless, headers={"Accept": OBJECTS})
+    assert (response.status_code, response.json()["code"]) == (422, "not_dicom")
+
+
 def test_pictures_make_fhir(server: Service) -> None:
     headers = {"Accept": "application/fhir+json"}
     response = server.post("/predict", content=png(breast()), headers=headers)

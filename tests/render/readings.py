@@ -59,7 +59,17 @@ def of_breast(
     warnings: tuple[tuple[str, str], ...] = (),
 ) -> BreastResult:
     highest = max(float(i.heatmap.max()) for e in exams for i in e.images)
-    return BreastResult(laterality, probability, positive, highest, exams, warnings)
+    return BreastResult(
+        laterality=laterality,
+        probabilities={"no_cancer": 1 - probability, "malignant": probability},
+        probability=probability,
+        probability_before=0.3,
+        positive=positive,
+        label="malignant" if positive else "no_cancer",
+        scale=highest,
+        exams=exams,
+        warnings=warnings,
+    )
 
 
 def study(manifest: Manifest, *breasts: BreastResult) -> StudyResult:
