@@ -16,7 +16,7 @@ from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 
-VERSION = "0.1.0"
+VERSION = "0.3.0"
 
 
 def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
