@@ -89,6 +89,26 @@ PROBLEMS = MappingProxyType(
         "no_breast_found": Problem(
             422, "No breast was found in the image", "The image is blank or not a mammogram."
         ),
+        # the quality gate
+        "blank_image": Problem(422, "The image is blank", "Send an exposed image."),
+        "image_too_small": Problem(
+            422, "The breast is too small in the image", "Send the image at its full resolution."
+        ),
+        "colour_image": Problem(422, "The image is in colour", "Send the grey image itself."),
+        "breast_cut_off": Problem(
+            422, "The breast is cut off", "Send the whole image, as it was taken."
+        ),
+        "saturated_image": Problem(
+            422, "The image is saturated", "Send it with another window or exposure."
+        ),
+        "not_a_mammogram": Problem(
+            422, "The image does not look like a mammogram", "Only mammograms are scored."
+        ),
+        "unfamiliar_image": Problem(
+            422,
+            "The image is unlike those the model has learned from",
+            "The model was not shown to work on such images.",
+        ),
         # the series
         "no_exam_date": Problem(
             422, "An exam has no date", "Give a date in the series, or send DICOM with one."
