@@ -51,9 +51,10 @@ _IMAGE_CODES = (
     "empty_file", "unsupported_format", "broken_image", "several_frames", "no_pixels",
     "unsupported_transfer_syntax", "unsupported_photometric", "unsupported_depth",
     "no_breast_found", "blank_image", "image_too_small", "colour_image", "breast_cut_off",
-    "saturated_image", "not_a_mammogram", "unfamiliar_image", "too_many_pixels", "too_many_images", "body_too_large", "overloaded",
-    "internal_error", "invalid_request", "invalid_multipart", "unknown_operating_point",
-    "unknown_class", "not_found", "method_not_allowed",
+    "saturated_image", "not_a_mammogram", "unfamiliar_image", "too_many_pixels",
+    "too_many_images", "body_too_large", "overloaded", "internal_error", "invalid_request",
+    "invalid_multipart", "unknown_operating_point", "unknown_class", "not_found",
+    "method_not_allowed",
 )  # fmt: skip
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",

@@ -79,7 +79,7 @@ LIMITS = (
         "The breast is cut off on the side away from the chest wall.",
         high=0.5,
     ),
-    Limit("top", "breast_cut_off", "The breast is cut off at the top.", high=0.97),
+    Limit("top", "breast_cut_off", "The breast is cut off at the top.", high=0.95),
     Limit("bottom", "breast_cut_off", "The breast is cut off at the bottom.", high=0.92),
     Limit("saturated", "saturated_image", "A large part of the breast is plain white.", high=0.25),
 )

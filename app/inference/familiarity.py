@@ -46,7 +46,7 @@ class Familiarity:
 
 def levelled(pooled: NDArray[Any]) -> NDArray[Any]:
     """Features with the few large ones no longer drowning the others: their square roots."""
-    return np.sqrt(np.maximum(pooled, 0))
+    return np.asarray(np.sqrt(np.maximum(pooled, 0)))
 
 
 def outside(
