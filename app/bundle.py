@@ -89,9 +89,9 @@ class GateSpec(_Part):
     """The quality gate: how the distance in ``gate.npz`` was made, and what the gate was measured
     to refuse.
 
-    ``false_refusals`` of mammograms of patients it was not fitted on, ``by_fault`` of those by
-    problem code; ``others`` of other images by their kind, and ``others_by_distance`` of those by
-    the distance alone.
+    ``false_refusals`` of mammograms of patients it was not fitted on, and ``by_rule`` what each
+    rule on the pixels and the ``distance`` refused of them; ``others`` of other images by their
+    kind, and ``others_by_distance`` of those by the distance alone.
     """
 
     method: str
@@ -99,7 +99,7 @@ class GateSpec(_Part):
     fitted_on: str
     measured_on: str
     false_refusals: RefusalRate
-    by_fault: dict[str, RefusalRate]
+    by_rule: dict[str, RefusalRate]
     others: dict[str, RefusalRate]
     others_by_distance: dict[str, RefusalRate]
 

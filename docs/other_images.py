@@ -5,7 +5,8 @@ python -m docs.other_images UNPACKED TARGET [--busi FOLDER]
 ``UNPACKED`` holds the packages that ``docs/gate.md`` names, unpacked; a file that is not there is
 told and left out. Every image is brought to at least 640 pixels on its longer side, the size of
 the training images: none is refused for being small. Radiographs are rare in packages: parts and
-turned copies of the few that there are make a kind of their own.
+turned copies of the few that there are make a kind of their own. The kinds that begin with
+"unseen" were collected when the gate was done, and nothing was changed after they were measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import struct
+import tarfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -100,7 +102,10 @@ def _all(unpacked: Path, busi: Path | None) -> Iterator[tuple[str, str, NDArray[
             for i, frame in enumerate(_frames(Path(path))):
                 yield kind, f"{name}-{i}", frame
                 if name in _RADIOGRAPHS:
-                    for part, pixels in _parts(frame):
+                    third = cv2.resize(
+                        frame, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA
+                    )
+                    for part, pixels in _parts(third):
                         yield "parts of radiographs", f"{name}-{part}", pixels
     for kind, names in _RASTER.items():
         for name in names:
@@ -112,12 +117,12 @@ def _all(unpacked: Path, busi: Path | None) -> Iterator[tuple[str, str, NDArray[
             yield kind, name, pixels
             if kind == "colour photo":
                 yield "grey photo", name, cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-    if "ch2.nii.gz" in places:
-        volume = _nifti(places["ch2.nii.gz"])
-        for axis in range(3):
-            for i in range(30, 150, 10):
-                plane = np.take(volume, i, axis)[::-1].astype(np.float64)
-                yield "MR", f"ch2-{axis}-{i}", _grey(plane)
+    for kind, name in (("MR", "ch2.nii.gz"), ("unseen, MR of heads", "sample_image.nii.gz")):
+        if name in places:
+            for place, plane in _planes(_nifti(places[name])):
+                yield kind, f"{name}-{place}", _grey(plane)
+    if "Cranium.inv3" in places:
+        yield from _head(places["Cranium.inv3"])
     if busi:
         for path in sorted((busi / "images").rglob("*.*")):
             yield "breast ultrasound", f"{path.parent.name}-{path.stem}", _read(path)
@@ -156,8 +161,7 @@ def _grey(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
-def _parts(grey: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
-    image: NDArray[Any] = cv2.resize(grey, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+def _parts(image: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     rows, columns = (side // 2 for side in image.shape)
     yield "left", image[:, :columns]
     yield "right", image[:, columns:]
@@ -174,14 +178,45 @@ def _parts(grey: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
     yield "collimated", cv2.copyMakeBorder(image, 60, 60, 0, 200, cv2.BORDER_CONSTANT, value=0)
 
 
+def _head(path: Path) -> Iterator[tuple[str, str, NDArray[Any]]]:
+    """Slices of a CT of a head at two windows, radiographs projected from it at 24 angles, and
+    parts of those. ``path`` is a project of InVesalius: a tar of the volume in Hounsfield units."""
+    with tarfile.open(path) as project:
+        (member,) = (m for m in project.getmembers() if m.name.endswith("matrix.dat"))
+        content = project.extractfile(member)
+        assert content is not None
+        volume = np.frombuffer(content.read(), np.int16).reshape(108, 256, 256)
+    for place, plane in _planes(volume):
+        for low, high in ((-221, 185), (-500, 1500)):
+            grey = np.clip((plane - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+            yield "unseen, CT of a head", f"{place}-{high}", grey
+    attenuation = np.maximum(volume.astype(np.float32) + 1000, 0) / 1000 * 0.019  # per slice
+    for angle in range(0, 360, 15):
+        turn = cv2.getRotationMatrix2D((127.5, 127.5), angle, 1)
+        turned = np.stack([cv2.warpAffine(one, turn, (256, 256)) for one in attenuation])
+        view = cv2.resize(turned.sum(axis=1)[::-1], (256, 170))
+        film = cv2.resize(_grey(view), (640, 425))
+        yield "unseen, projected heads", f"{angle}", film
+        for part, pixels in _parts(film):
+            yield "unseen, parts of projected heads", f"{angle}-{part}", pixels
+
+
+def _planes(volume: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Twelve planes of each direction, from the middle of the volume."""
+    for axis, size in enumerate(volume.shape):
+        for i in np.linspace(size * 0.2, size * 0.8, 12).astype(int):
+            yield f"{axis}-{i}", np.take(volume, i, axis)[::-1].astype(np.float64)
+
+
 def _nifti(path: Path) -> NDArray[Any]:
-    """The volume of an NIfTI-1 file of bytes or shorts (nifti1.h: dim, datatype, vox_offset)."""
+    """The volume of an NIfTI-1 file (nifti1.h: dim, datatype, vox_offset)."""
     content = gzip.decompress(path.read_bytes())
-    dim = struct.unpack_from("<8h", content, 40)
-    dtype = {2: np.uint8, 4: np.int16}[struct.unpack_from("<h", content, 70)[0]]
-    start = int(struct.unpack_from("<f", content, 108)[0])
-    count = dim[1] * dim[2] * dim[3]
-    return np.frombuffer(content, dtype, count, start).reshape(dim[3], dim[2], dim[1])
+    order = "<" if struct.unpack_from("<i", content)[0] == 348 else ">"  # the header's own size
+    dim = struct.unpack_from(f"{order}8h", content, 40)
+    kind = {2: "u1", 4: "i2", 16: "f4", 256: "i1"}[struct.unpack_from(f"{order}h", content, 70)[0]]
+    start = int(struct.unpack_from(f"{order}f", content, 108)[0])
+    values = np.frombuffer(content, order + kind, dim[1] * dim[2] * dim[3], start)
+    return values.reshape(dim[3], dim[2], dim[1])
 
 
 def _noise() -> Iterator[tuple[str, str, NDArray[Any]]]:

@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"the gate refuses {gate.false_refusals.value:.2%} [{low:.2%}, {high:.2%}] of "
             f"{gate.measured_on}"
         )
+        for rule, rate in gate.by_rule.items():
+            print(f"  by {rule}: {rate.value:.2%}")
         for kind, rate in gate.others.items():
             print(
                 f"  {kind}: {rate.value:.1%} of {rate.images} images, "

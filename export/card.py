@@ -169,7 +169,9 @@ def _gate(gate: dict[str, Any] | None) -> str:
             "`MAMMOSEQ_GATE=warn` only.\n"
         )
     false, others = gate["false_refusals"], gate["others"]
-    causes = ", ".join(f"`{code}` {rate['value']:.2%}" for code, rate in gate["by_fault"].items())
+    causes = ", ".join(
+        f"`{rule}` {rate['value']:.2%}" for rule, rate in gate["by_rule"].items() if rate["value"]
+    )
     rows = "\n".join(
         f"| {kind} | {rate['images']} | {rate['value']:.1%} "
         f"| {gate['others_by_distance'][kind]['value']:.1%} |"

@@ -35,7 +35,7 @@ from app.imaging.decode import decode
 from app.imaging.facts import ImageFacts
 from app.imaging.header import Unusual
 from app.imaging.preprocess import InputGeometry, preprocess, to_tensor
-from app.imaging.quality import faults_of
+from app.imaging.quality import LIMITS, measures_of
 from app.inference.familiarity import Familiarity, gate_bytes, levelled, outside
 from app.inference.sessions import Sessions
 from app.problems import Refusal
@@ -52,6 +52,7 @@ _FAMILIAR = 0.995  # of the training images, each measured by a fit on other pat
 _MIN_SCALE = 1e-3  # of the largest: a channel that never changes must not blow up
 _RESAMPLES = 2000
 _MAX_PIXELS = 100_000_000
+_DISTANCE = "distance"
 
 T = TypeVar("T")
 Look = Callable[..., "_Looked"]  # of pixels, facts and a number of altered copies
@@ -70,10 +71,10 @@ class GateImages:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What the rules say of an image, as codes, and its features, [channels], with those of its
-    altered copies, [copies, channels]. None for an image that cannot be preprocessed."""
+    """The rules that an image breaks, and its features, [channels], with those of its altered
+    copies, [copies, channels]. None for an image that cannot be preprocessed."""
 
-    faults: frozenset[str]
+    broken: frozenset[str]
     pooled: NDArray[np.float32] | None
     copies: NDArray[np.float32]
 
@@ -120,7 +121,7 @@ def fit_gate(sessions: Sessions, size: InputSpec, images: GateImages) -> tuple[b
     known = _fit(learned, [row.patient_id for row in train])
     content = gate_bytes(known.mean, known.scale, known.basis)
     seen = _in_pool(lambda row: _read(row.path, look), val, "validation images")
-    refused = [_codes(known, one) for one in seen]
+    refused = [_reasons(known, one) for one in seen]
     kinds = _measure_spoiled(known, look, geometry, val)
     if images.others:
         kinds |= _measure_folders(known, look, images.others)
@@ -134,12 +135,12 @@ def fit_gate(sessions: Sessions, size: InputSpec, images: GateImages) -> tuple[b
         measured_on=f"{len(val)} validation images of {len(set(patients))} patients",
         false_refusals=RefusalRate(
             images=len(val),
-            value=_share([bool(codes) for codes in refused]),
-            interval=_by_patient(np.array([bool(codes) for codes in refused]), patients),
+            value=_share([bool(reasons) for reasons in refused]),
+            interval=_by_patient(np.array([bool(reasons) for reasons in refused]), patients),
         ),
-        by_fault={
-            code: RefusalRate(images=len(val), value=_share([code in codes for codes in refused]))
-            for code in sorted(set().union(*refused))
+        by_rule={
+            rule: RefusalRate(images=len(val), value=_share(rule in reasons for reasons in refused))
+            for rule in (*(limit.measure for limit in LIMITS), _DISTANCE)
         },
         others={kind: both[0] for kind, both in kinds.items()},
         others_by_distance={kind: both[1] for kind, both in kinds.items()},
@@ -165,15 +166,16 @@ def _look(
         model_input = preprocess(pixels, geometry)
     except Refusal as refusal:
         return _Looked(frozenset({refusal.code}), None, _NO_COPIES)
-    faults = frozenset(fault.code for fault in faults_of(pixels, model_input, facts))
+    measures = measures_of(pixels, model_input, facts)
+    broken = frozenset(limit.measure for limit in LIMITS if limit.is_broken(measures))
     tensor = model_input.tensor[np.newaxis]
     pooled = sessions.encode(tensor).pooled[0]
     if not copies:
-        return _Looked(faults, pooled, _NO_COPIES)
+        return _Looked(broken, pooled, _NO_COPIES)
     breast = np.rint((tensor[0, ..., 0] + 1) * 127.5).astype(np.uint8)
     rng = np.random.default_rng(int(breast.sum()))  # the same for the same image, in any order
     changed = np.stack([altered(breast, rng) for _ in range(copies)])
-    return _Looked(faults, pooled, sessions.encode(to_tensor(changed)).pooled)
+    return _Looked(broken, pooled, sessions.encode(to_tensor(changed)).pooled)
 
 
 def _fit(looked: Sequence[_Looked], patients: Sequence[str]) -> Familiarity:
@@ -215,10 +217,10 @@ def _directions(
     return mean, scale, vectors[:, -count:]
 
 
-def _codes(known: Familiarity, looked: _Looked) -> set[str]:
-    """What the service would say of an image."""
-    far = None if looked.pooled is None else known.fault_of(looked.pooled)
-    return {*looked.faults, *([far.code] if far else [])}
+def _reasons(known: Familiarity, looked: _Looked) -> set[str]:
+    """Why the service would refuse an image: the names of rules, or ``distance``."""
+    far = looked.pooled is not None and known.fault_of(looked.pooled) is not None
+    return {*looked.broken, *([_DISTANCE] if far else [])}
 
 
 def _measure_spoiled(
@@ -256,10 +258,10 @@ def _measure_folders(
 
 def _rates(known: Familiarity, looked: Sequence[_Looked]) -> tuple[RefusalRate, RefusalRate]:
     """What is refused, and what is refused by the distance alone."""
-    codes = [_codes(known, one) for one in looked]
+    reasons = [_reasons(known, one) for one in looked]
     return (
-        RefusalRate(images=len(codes), value=_share(map(bool, codes))),
-        RefusalRate(images=len(codes), value=_share("unfamiliar_image" in one for one in codes)),
+        RefusalRate(images=len(reasons), value=_share(map(bool, reasons))),
+        RefusalRate(images=len(reasons), value=_share(_DISTANCE in one for one in reasons)),
     )
 
 

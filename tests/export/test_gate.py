@@ -16,7 +16,8 @@ from app.inference.familiarity import familiarity_of
 from export.__main__ import main
 from export.altered import altered
 from export.bundle import export
-from tests.export.test_export import everything_under, write_run
+from export.reduced import reduce_bundle
+from tests.export.test_export import everything_under, pictures, write_run
 from tests.pictures import breast, png, real_dicom
 from tests.training.hybrids import small_hybrid
 
@@ -79,9 +80,8 @@ def test_manifest_says_what_was_measured_and_on_what(gated: Bundle) -> None:
     assert spec.false_refusals.interval is not None
     low, high = spec.false_refusals.interval
     assert low <= spec.false_refusals.value <= high
-    assert max((rate.value for rate in spec.by_fault.values()), default=0) <= (
-        spec.false_refusals.value
-    )
+    assert {"chest_wall", "saturated", "distance"} < set(spec.by_rule)
+    assert max(r.value for r in spec.by_rule.values()) <= spec.false_refusals.value
 
 
 def test_other_kinds_are_measured_whether_they_can_be_read_or_not(gated: Bundle) -> None:
@@ -133,6 +133,14 @@ def test_export_of_a_run_fits_a_gate_as_well(tmp_path: Path, folder: Path, gated
     assert made is not None
     assert gated.manifest.gate is not None
     assert made.threshold == pytest.approx(gated.manifest.gate.threshold, rel=1e-3)
+
+
+def test_reduced_bundle_keeps_the_gate(gated: Bundle, tmp_path: Path) -> None:
+    images = tmp_path / "images.npz"
+    np.savez(images, pixels=pictures(16))
+    made = reduce_bundle(gated.folder, tmp_path / "store" / "tiny" / "1.0.0", "fp16", images)
+    assert (made.gate, made.manifest.gate) == (gated.gate, gated.manifest.gate)
+    assert "## Quality gate" in (made.folder / MODEL_CARD).read_text()
 
 
 def test_manifest_without_splits_is_refused_and_leaves_nothing(
