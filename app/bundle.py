@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 ENCODER = "encoder.onnx"
 HEAD = "head.onnx"
+GATE = "gate.npz"
 MODEL_CARD = "MODEL_CARD.md"
 Precision = Literal["fp32", "int8", "fp16"]
 
@@ -76,6 +77,33 @@ class OperatingPoint(_Part):
     measured_on: str
 
 
+class RefusalRate(_Part):
+    """The part of ``images`` that was refused, with its interval where patients are known."""
+
+    images: int = Field(ge=1)
+    value: float = Field(ge=0, le=1)
+    interval: tuple[float, float] | None = None
+
+
+class GateSpec(_Part):
+    """The quality gate: how the distance in ``gate.npz`` was made, and what the gate was measured
+    to refuse.
+
+    ``false_refusals`` of mammograms of patients it was not fitted on, and ``by_rule`` what each
+    rule on the pixels and the ``distance`` refused of them; ``others`` of other images by their
+    kind, and ``others_by_distance`` of those by the distance alone.
+    """
+
+    method: str
+    threshold: float = Field(gt=0)
+    fitted_on: str
+    measured_on: str
+    false_refusals: RefusalRate
+    by_rule: dict[str, RefusalRate]
+    others: dict[str, RefusalRate]
+    others_by_distance: dict[str, RefusalRate]
+
+
 class Manifest(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=f"^{NAME}$")
@@ -95,6 +123,7 @@ class Manifest(_Part):
     verification: dict[str, Any]
     tools: dict[str, str]
     precision: Precision = "fp32"  # of the encoder's arithmetic
+    gate: GateSpec | None = None
     files: dict[str, str]
 
     @model_validator(mode="after")
@@ -106,6 +135,8 @@ class Manifest(_Part):
         missing = {ENCODER, HEAD, MODEL_CARD} - set(self.files)
         if missing:
             raise ValueError(f"files does not list {', '.join(sorted(missing))}")
+        if (self.gate is None) != (GATE not in self.files):
+            raise ValueError(f"gate and {GATE} go together")
         return self
 
     @property
@@ -127,6 +158,7 @@ class Bundle:
     sha256: str
     encoder: bytes
     head: bytes
+    gate: bytes | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -154,7 +186,7 @@ def load_bundle(folder: Path) -> Bundle:
     contents = {
         name: _verified(folder, name, expected) for name, expected in manifest.files.items()
     }
-    return Bundle(folder, manifest, digest, contents[ENCODER], contents[HEAD])
+    return Bundle(folder, manifest, digest, contents[ENCODER], contents[HEAD], contents.get(GATE))
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:

@@ -168,6 +168,35 @@ PROBLEMS = MappingProxyType(
             "Send the low-energy or plain image, or see MAMMOSEQ_ACCEPT.",
             left_out=True,
         ),
+        # the quality gate
+        "blank_image": Problem(422, "The image is blank", "Send an exposed image.", left_out=True),
+        "image_too_small": Problem(
+            422,
+            "The breast is too small in the image",
+            "Send the image at its full resolution.",
+            left_out=True,
+        ),
+        "colour_image": Problem(
+            422, "The image is in colour", "Send the grey image itself.", left_out=True
+        ),
+        "breast_cut_off": Problem(
+            422, "The breast is cut off", "Send the whole image, as it was taken.", left_out=True
+        ),
+        "saturated_image": Problem(
+            422, "The image is saturated", "Send it with another window or exposure.", left_out=True
+        ),
+        "not_a_mammogram": Problem(
+            422,
+            "The image does not look like a mammogram",
+            "Only mammograms are scored.",
+            left_out=True,
+        ),
+        "unfamiliar_image": Problem(
+            422,
+            "The image is unlike those the model has learned from",
+            "The model was not shown to work on such images.",
+            left_out=True,
+        ),
         # the series
         "no_exam_date": Problem(
             422, "An exam has no date", "Give a date in the series, or send DICOM with one."

@@ -42,12 +42,14 @@ class BareLoop:
         watch = Stopwatch()
         pixels, facts = decode(data, self._max_pixels)
         model_input = preprocess(pixels, self._size)
-        prepared = Prepared(Sent(0, facts), pixels, model_input, faults_of(pixels, model_input))
+        prepared = Prepared(
+            Sent(0, facts), pixels, model_input, faults_of(pixels, model_input, facts)
+        )
         features = self._sessions.encode(prepared.input.tensor[None])
         exams = single_exam(prepared.sent)
         reading = self._sessions.read(features, *slots_and_days(exams))
         read = Read(None, {0: Encoded(data, prepared, features)}, exams, reading)
-        result = study_result("bare", self._bundle, self._question, [read], with_headers=False)
+        result = study_result("bare", self._bundle, self._question, [read], [], with_headers=False)
         outputs = Outputs([], None, watch.milliseconds())
         return predict_answer(result, self._pictures, outputs).model_dump_json(by_alias=True)
 

@@ -1,5 +1,5 @@
 """``python -m export --model runs/NAME --to model_store/NAME/VERSION``, or ``--bundle`` to reduce
-the precision of one that exists."""
+the precision of one that exists, or to give it a quality gate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, help="run folder of a finished fit")
-    source.add_argument("--bundle", type=Path, help="fp32 bundle to reduce, needs --calibration")
+    source.add_argument("--bundle", type=Path, help="bundle to reduce or to gate")
     parser.add_argument("--to", type=Path, required=True, help="model_store/<name>/<version>")
     parser.add_argument(
         "--precision", choices=("fp32", "int8", "fp16"), default="fp32", help="of the encoder"
@@ -26,22 +26,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--evaluation", type=Path, help="run folder of an evaluate of this model, for the card"
     )
+    parser.add_argument(
+        "--gate", type=Path, help="manifest with splits: the quality gate is fitted on its images"
+    )
+    parser.add_argument("--image-root", type=Path, help="of the manifest's images")
+    parser.add_argument(
+        "--others", type=Path, help="images that the gate is measured on, one folder per kind"
+    )
     chosen = parser.parse_args(arguments)
-    if (chosen.bundle is None) != (chosen.calibration is None):
-        parser.error("--bundle and --calibration go together; a run has images of its own")
-    if chosen.bundle and chosen.precision == "fp32":
-        parser.error("--bundle needs --precision int8 or fp16: it is fp32 already")
+    if chosen.model and chosen.calibration:
+        parser.error("--calibration goes with --bundle; a run has images of its own")
+    if chosen.bundle and (chosen.gate is None) == (chosen.calibration is None):
+        parser.error("--bundle needs either --calibration, to reduce it, or --gate")
+    if chosen.calibration and chosen.precision == "fp32":
+        parser.error("--calibration needs --precision int8 or fp16: the bundle is fp32 already")
+    if chosen.bundle and chosen.gate and chosen.precision != "fp32":
+        parser.error("--gate leaves the precision of a bundle as it is")
+    if (chosen.image_root or chosen.others) and not chosen.gate:
+        parser.error("--image-root and --others go with --gate")
 
     from app.bundle import BundleError
     from export.bundle import export
+    from export.gate import GateImages, add_gate
     from export.reduced import reduce_bundle
     from export.verify import VerificationError
 
     try:
-        if chosen.bundle:
+        images = GateImages(chosen.gate, chosen.image_root, chosen.others) if chosen.gate else None
+        if chosen.bundle and images:
+            bundle = add_gate(chosen.bundle, chosen.to, images)
+        elif chosen.bundle:
             bundle = reduce_bundle(chosen.bundle, chosen.to, chosen.precision, chosen.calibration)
         else:
-            bundle = export(chosen.model, chosen.to, chosen.precision, chosen.evaluation)
+            bundle = export(chosen.model, chosen.to, chosen.precision, chosen.evaluation, images)
     except (
         VerificationError,
         BundleError,
@@ -63,6 +80,19 @@ def main(arguments: list[str] | None = None) -> int:
             f"{cost['probability_largest']:.4f} at most; heatmaps correlate by "
             f"{cost['heatmap_mean']:.3f} on average, {cost['heatmap_worst']:.3f} at worst"
         )
+    if gate := bundle.manifest.gate:
+        low, high = gate.false_refusals.interval or (0.0, 1.0)
+        print(
+            f"the gate refuses {gate.false_refusals.value:.2%} [{low:.2%}, {high:.2%}] of "
+            f"{gate.measured_on}"
+        )
+        for rule, rate in gate.by_rule.items():
+            print(f"  by {rule}: {rate.value:.2%}")
+        for kind, rate in gate.others.items():
+            print(
+                f"  {kind}: {rate.value:.1%} of {rate.images} images, "
+                f"{gate.others_by_distance[kind].value:.1%} by the distance alone"
+            )
     return 0
 
 

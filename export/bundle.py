@@ -16,10 +16,12 @@ import keras
 from app.bundle import (
     DISCLAIMER,
     ENCODER,
+    GATE,
     HEAD,
     MODEL_CARD,
     SCHEMA_VERSION,
     Bundle,
+    InputSpec,
     Precision,
     check_new_version,
     load_bundle,
@@ -29,6 +31,7 @@ from app.bundle import (
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.sessions import Sessions
 from export.card import model_card
+from export.gate import GateImages, fit_gate
 from export.graphs import export_encoder, export_head
 from export.reduced import read_pixels, reduced_encoder
 from export.verify import verify
@@ -42,11 +45,16 @@ _SAME_AUC = 0.005  # an evaluation rounds otherwise than Keras, and is of the sa
 
 
 def export(
-    run: Path, target: Path, precision: Precision = "fp32", evaluation: Path | None = None
+    run: Path,
+    target: Path,
+    precision: Precision = "fp32",
+    evaluation: Path | None = None,
+    gate: GateImages | None = None,
 ) -> Bundle:
     """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``. Calibrates int8 on
     the training images in the run's ``calibration.npz``. ``evaluation`` is the folder of a
-    ``training evaluate`` of the same model: its subgroups go into the card.
+    ``training evaluate`` of the same model: its subgroups go into the card. Without a ``gate`` the
+    bundle has none, and the service refuses to start with it.
 
     Everything is written beside the target and moved there once verified. Raises
     ``VerificationError``, and ``FileExistsError`` if there is such a version already.
@@ -76,6 +84,13 @@ def export(
             )
             (work / ENCODER).write_bytes(encoder)
         manifest = _manifest(model, target, data, metrics, verification, precision)
+        if gate:
+            served = Sessions(
+                (work / ENCODER).read_bytes(), (work / HEAD).read_bytes(), device="cpu"
+            )
+            content, spec = fit_gate(served, InputSpec(**manifest["input"]), gate)
+            (work / GATE).write_bytes(content)
+            manifest["gate"] = spec.model_dump()
         for name in _COPIED:
             shutil.copyfile(run / name, work / name)
         (work / MODEL_CARD).write_text(model_card(manifest, metrics, data, evaluated))

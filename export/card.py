@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_GATE = "\n## Quality gate\n\n"
 _PRECISION = "\n## Precision\n\n"
-
 
 _SERIES = {
     "whole_series": "the whole series",
@@ -152,7 +152,44 @@ chosen; they flatter the model a little. 95 % bootstrap intervals by patient.
 series of real images: probabilities differ by at most {verification["probability"]:.1e}, heatmaps
 by {verification["heatmap"]:.1e}.
 """
-    return with_precision(card, manifest)
+    return with_gate(card, manifest)
+
+
+def with_gate(card: str, manifest: dict[str, Any]) -> str:
+    """A card with the name and version of ``manifest`` and what is said of its gate, in place of
+    what was said before."""
+    kept = card.split(_PRECISION)[0].split(_GATE)[0].rstrip()
+    return with_precision(f"{kept}\n{_GATE}{_gate(manifest.get('gate'))}", manifest)
+
+
+def _gate(gate: dict[str, Any] | None) -> str:
+    if gate is None:
+        return (
+            "None: nothing keeps images away that are no mammograms. The service starts with "
+            "`MAMMOSEQ_GATE=warn` only.\n"
+        )
+    false, others = gate["false_refusals"], gate["others"]
+    causes = ", ".join(
+        f"`{rule}` {rate['value']:.2%}" for rule, rate in gate["by_rule"].items() if rate["value"]
+    )
+    rows = "\n".join(
+        f"| {kind} | {rate['images']} | {rate['value']:.1%} "
+        f"| {gate['others_by_distance'][kind]['value']:.1%} |"
+        for kind, rate in others.items()
+    )
+    table = f"""
+| other images | images | refused | by the distance alone |
+|---|---|---|---|
+{rows}
+"""
+    limit = f"{gate['threshold']:.3f}"
+    return f"""Rules on the pixels, and a distance in feature space of at most {limit}:
+{gate["method"]}.
+Fitted on {gate["fitted_on"]}.
+
+Of {gate["measured_on"]} it refuses {false["value"]:.2%} (95 % interval by patient
+{false["interval"][0]:.2%} to {false["interval"][1]:.2%}): {causes or "none"}.
+{table if others else ""}"""
 
 
 def with_precision(card: str, manifest: dict[str, Any]) -> str:

@@ -49,10 +49,11 @@ def breast(
     seed: int = 0,
 ) -> NDArray[np.uint8]:
     """Half an ellipse of textured grey on black, uint8 [rows, columns], chest wall at the left
-    edge, or at the right one; ``spots`` are (row, column) of bright discs, after mirroring."""
+    edge, or at the right one; ``spots`` are (row, column) of bright discs, after mirroring. The
+    texture is as coarse at any size: a fine one is unfamiliar to the shipped model."""
     y, x = np.mgrid[:rows, :columns]
     inside = ((y - rows / 2) / (0.42 * rows)) ** 2 + (x / (0.75 * columns)) ** 2 < 1
-    noise = np.random.default_rng(seed).normal(0, 1, (rows // 8 + 1, columns // 8 + 1))
+    noise = np.random.default_rng(seed).normal(0, 1, (38, 26))
     texture = cv2.resize(noise, (columns, rows), interpolation=cv2.INTER_CUBIC)
     grey = np.where(inside, np.clip(90 + 12 * texture, 50, 140), 0)
     if right:

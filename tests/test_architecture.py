@@ -33,7 +33,10 @@ MAY_IMPORT = {
     "app.api": ("app",),
     "app.__main__": ("app",),
     "training": ("training", "app.imaging", "app.inference", "app.bundle", "app.problems"),
-    "export": ("export", "training.models", "app.imaging", "app.inference", "app.bundle"),
+    "export": (
+        "export", "training.models", "training.manifest", "app.imaging", "app.inference",
+        "app.bundle", "app.problems",
+    ),
 }  # fmt: skip
 # What only training and export may load: none of it is installed where the service runs.
 FRAMEWORKS = {

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from app.bundle import (
     ENCODER,
+    GATE,
     HEAD,
     MANIFEST,
     MANIFEST_HASH,
@@ -229,6 +230,16 @@ def test_store_without_one_answer_is_refused(
 def test_store_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="nowhere is not a folder"):
         find_bundle(tmp_path / "nowhere", None)
+
+
+@pytest.mark.parametrize("half", ["manifest", "file"])
+def test_gate_is_in_the_manifest_and_in_a_file_or_in_neither(copy: Path, half: str) -> None:
+    if half == "manifest":
+        reseal(copy, lambda manifest: manifest["files"].pop(GATE))
+    else:
+        reseal(copy, lambda manifest: manifest.pop("gate"))
+    with pytest.raises(BundleError, match=r"gate and gate\.npz go together"):
+        load_bundle(copy)
 
 
 # the process

@@ -122,7 +122,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
         def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
             return predict_answer(result, wanted.pictures, outputs)
 
-        return await _answered(request, wanted, {0: image}, [breast], watch, answer)
+        return await _answered(request, wanted, {0: image}, [breast], [], watch, answer)
 
 
 @router.post(
@@ -187,7 +187,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
                 return series_answer(result, wanted.pictures, outputs)
             return study_answer(result, ignored, wanted.pictures, outputs)
 
-        return await _answered(request, wanted, images, breasts, watch, answer)
+        return await _answered(request, wanted, images, breasts, ignored, watch, answer)
 
 
 async def _answered(
@@ -195,6 +195,7 @@ async def _answered(
     wanted: Wanted,
     images: dict[int, Encoded],
     breasts: Sequence[Breast],
+    ignored: Sequence[Ignored],
     watch: Stopwatch,
     json_answer: Callable[[StudyResult, Outputs], BaseModel],
 ) -> Response:
@@ -214,6 +215,7 @@ async def _answered(
                 pipeline.bundle,
                 wanted.question,
                 reads,
+                ignored,
                 with_headers=bool(wanted.objects) or wanted.fhir,
             )
             files = dicom_files(result, wanted.objects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from app.inference.exams import Exam, series_warnings
 from app.inference.pipeline import Encoded
 from app.inference.probability import calibrated, influences, softmax
 from app.inference.sessions import ExamReading
+from app.inference.study import Ignored
 from app.render.result import BreastResult, ExamResult, ImageResult, StudyResult
 
 
@@ -43,10 +45,15 @@ def study_result(
     bundle: Bundle,
     question: Question,
     reads: Sequence[Read],
+    ignored: Sequence[Ignored],
     *,
     with_headers: bool,
 ) -> StudyResult:
-    """The result of a request; ``with_headers`` keeps the DICOM headers, for DICOM and FHIR."""
+    """The result of a request; ``with_headers`` keeps the DICOM headers, for DICOM and FHIR.
+
+    Every breast is warned of the files that were left out: any of them may have shown it.
+    """
+    left_out = _left_out(ignored)
     return StudyResult(
         request_id=request_id,
         created=datetime.now(UTC),
@@ -55,13 +62,19 @@ def study_result(
         operating_point=question.operating_point,
         target_class=bundle.manifest.classes[question.target_class],
         breasts=tuple(
-            _breast(bundle.manifest, question, read, with_headers=with_headers) for read in reads
+            _breast(bundle.manifest, question, read, left_out, with_headers=with_headers)
+            for read in reads
         ),
     )
 
 
 def _breast(
-    manifest: Manifest, question: Question, read: Read, *, with_headers: bool
+    manifest: Manifest,
+    question: Question,
+    read: Read,
+    left_out: list[tuple[str, str]],
+    *,
+    with_headers: bool,
 ) -> BreastResult:
     reading = read.reading
     probabilities = softmax(reading.logits)
@@ -98,7 +111,7 @@ def _breast(
         label=_label(manifest, probabilities, positive),
         scale=scale,
         exams=exams,
-        warnings=tuple(_warnings(read, scale)),
+        warnings=(*_warnings(read, scale), *left_out),
     )
 
 
@@ -123,6 +136,13 @@ def _label(manifest: Manifest, probabilities: NDArray[np.float64], positive: boo
         return manifest.positive_class
     others = [i for i in range(len(manifest.classes)) if i != manifest.positive_index]
     return manifest.classes[max(others, key=lambda i: float(probabilities[i]))]
+
+
+def _left_out(ignored: Sequence[Ignored]) -> list[tuple[str, str]]:
+    if not ignored:
+        return []
+    reasons = ", ".join(f"{n} {code}" for code, n in Counter(x.code for x in ignored).items())
+    return [("files_left_out", f"Files of the request that were not read: {reasons}.")]
 
 
 def _warnings(read: Read, scale: float) -> list[tuple[str, str]]:

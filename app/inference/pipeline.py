@@ -28,6 +28,7 @@ from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
 from app.imaging.quality import Fault, faults_of
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
+from app.inference.familiarity import familiarity_of
 from app.inference.sessions import ExamReading, Features, Sessions
 from app.problems import Refusal
 from app.settings import Settings
@@ -88,7 +89,10 @@ class Stopwatch:
 
 
 class Pipeline:
-    """Started with a verified bundle, stopped once; in between, any number of requests."""
+    """Started with a verified bundle, stopped once; in between, any number of requests.
+
+    Raises ``BundleError``, ``GraphError`` or ``DeviceError`` for what cannot be served.
+    """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         cv2.setNumThreads(1)  # the pools are the parallelism
@@ -98,6 +102,7 @@ class Pipeline:
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
+        self._familiarity = familiarity_of(bundle, settings.gate)
         self._pool = ThreadPoolExecutor(settings.workers, "work")
         on_gpu = self.sessions.device == "cuda"
         self._batcher = Batcher(
@@ -132,6 +137,7 @@ class Pipeline:
                 with watch.stage("encode"):
                     (waiting,) = self._batcher.submit(prepared.input.tensor[np.newaxis])
                     features = await asyncio.wrap_future(waiting)
+                prepared = self._checked(prepared, features, gate)
             except Refusal as refusal:
                 return refusal
             return Encoded(data, prepared, features)
@@ -167,6 +173,16 @@ class Pipeline:
         self._batcher.stop()
         self._pool.shutdown()
 
+    def _checked(self, prepared: Prepared, features: Features, gate: Gate) -> Prepared:
+        """The image with what its features say against it. Raises ``Refusal`` for that."""
+        known = self._familiarity
+        fault = known.fault_of(features.pooled[0]) if known else None
+        if fault is None:
+            return prepared
+        if gate == "refuse":
+            raise Refusal(fault.code, fault.detail)
+        return replace(prepared, faults=(*prepared.faults, fault))
+
     def _prepare(
         self,
         index: int,
@@ -181,7 +197,7 @@ class Pipeline:
             pixels, facts = decode(data, self._max_pixels, self._accept)
         with watch.stage("preprocess"):
             model_input = preprocess(pixels, self._size)
-            faults = faults_of(pixels, model_input)
+            faults = faults_of(pixels, model_input, facts)
         if faults and gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
         sent = Sent(

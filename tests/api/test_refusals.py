@@ -251,7 +251,7 @@ def test_image_of_too_many_pixels_is_refused(limited: Service, data: bytes) -> N
 
 
 def series(count: int, same_day: bool = False) -> dict[str, Any]:
-    files = [("files", (f"f{i}", png(breast(120, 80, seed=i)))) for i in range(count)]
+    files = [("files", (f"f{i}", png(breast(260, 180, seed=i)))) for i in range(count)]
     names = [f"f{i}" for i in range(count)]
     exams = [{"date": f"{2020 + i}-01-01", "files": [name]} for i, name in enumerate(names)]
     if same_day:

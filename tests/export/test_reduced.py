@@ -186,9 +186,9 @@ def test_what_was_reduced_is_not_reduced_again(
     ("options", "said"),
     [
         (["--model", "r", "--bundle", "b"], "not allowed with"),
-        (["--bundle", "b", "--precision", "int8"], "go together"),
+        (["--bundle", "b", "--precision", "int8"], "needs either"),
         (["--bundle", "b", "--calibration", "i"], "fp32 already"),
-        (["--model", "r", "--calibration", "i"], "go together"),
+        (["--model", "r", "--calibration", "i"], "goes with --bundle"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -111,7 +111,7 @@ def test_reading_with_the_new_version_finds_what_it_promises(
 
 
 def test_new_version_is_served(made: Bundle, manifest: Path, tmp_path: Path) -> None:
-    with serving(made.folder, tmp_path) as service:
+    with serving(made.folder, tmp_path, gate="warn") as service:
         image = (manifest.parent / "p0-L-CC.png").read_bytes()
         answer = service.post("/predict", content=image).json()
     assert (answer["model"]["name"], answer["model"]["version"]) == ("site", "1.0.0")

@@ -208,7 +208,7 @@ def test_trained_run_is_exported_and_served(whole: Path, tmp_path: Path) -> None
     manifest = load_bundle(target).manifest
     assert manifest.verification["cases"] == 16
     assert manifest.data["terms"] == "made in code"
-    with serving(target, tmp_path) as service:
+    with serving(target, tmp_path, gate="warn") as service:
         answer = service.post("/predict", content=png(breast(300, 200))).json()
     assert answer["model"]["name"] == "made"
     assert set(answer["probabilities"]) == {"no_cancer", "malignant"}
