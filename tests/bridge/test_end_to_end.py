@@ -122,6 +122,15 @@ def test_results_are_not_taken_for_new_images(hospital: Hospital, patient: Patie
     assert hospital.bridge.metric(WAITING) == 0
 
 
+def test_a_restarted_bridge_reads_nothing_again(hospital: Hospital, patient: Patient) -> None:
+    """What is done it learns from the archive alone."""
+    hospital.bridge.kill()
+    hospital.bridge.start()
+    time.sleep(SEVERAL_ROUNDS)
+    assert hospital.bridge.metric(WAITING) == 0
+    assert hospital.bridge.metric(READ) == 0
+
+
 @pytest.mark.parametrize("description", ["Mammoseq heatmap", "as the archive likes it"])
 def test_a_result_of_modality_mg_is_not_read(
     hospital: Hospital, patient: Patient, description: str
