@@ -138,7 +138,7 @@ def test_a_result_of_modality_mg_is_not_read(
     """As another version of the service may have stored it."""
     before = {str(result.SOPInstanceUID) for result in hospital.results(patient.current)}
     own = view(
-        patient.current.uid, "LCC", "A 1", Manufacturer="Mammoseq", SeriesDescription=description
+        patient.current.uid, "LML", "A 1", Manufacturer="Mammoseq", SeriesDescription=description
     )
     hospital.send(Sent(patient.current.uid, [own]))
     time.sleep(SEVERAL_ROUNDS)
