@@ -13,7 +13,6 @@ from app.bridge.results import (
     MANUFACTURER,
     Result,
     images_read,
-    is_ours,
     mammograms,
     parse_result,
 )
@@ -115,12 +114,9 @@ def _fetch_current(order: Order, archive: Archive, settings: Settings) -> list[b
     if len(order.images) > settings.max_images:
         raise Refused("too_many_images")
     try:
-        files = _fetch(order.study, order.images, archive, settings.max_body_bytes)
+        return _fetch(order.study, order.images, archive, settings.max_body_bytes)
     except TooLarge:
         raise Refused("body_too_large") from None
-    if not files:
-        raise Refused("only_own_results")
-    return files
 
 
 def _fetch_priors(
@@ -165,9 +161,8 @@ def _fetch(
     files = []
     for image in sorted(images, key=lambda image: image.uid):
         file = archive.retrieve(study.uid, image, max_bytes)
-        if not is_ours(file):
-            files.append(file)
-            max_bytes -= len(file)
+        files.append(file)
+        max_bytes -= len(file)
     return files
 
 

@@ -53,7 +53,8 @@ def parse_result(file: bytes) -> Result:
 def mammograms(instances: Iterable[Instance]) -> frozenset[Instance]:
     """The images of a study that are to be read: those of modality MG that are not ours.
 
-    SOP classes do not tell: mammograms are stored as Secondary Capture, too.
+    SOP classes do not tell: mammograms are stored as Secondary Capture, too. Should an archive have
+    changed the description, the service itself leaves out what it has made.
     """
     return frozenset(
         instance
@@ -61,16 +62,6 @@ def mammograms(instances: Iterable[Instance]) -> frozenset[Instance]:
         if instance.modality == "MG"
         and not instance.series_description.startswith(f"{MANUFACTURER} ")
     )
-
-
-def is_ours(image: bytes) -> bool:
-    """Whether the header of a retrieved image says that this service made it: an archive may have
-    changed the description of its series."""
-    try:
-        header = dcmread(BytesIO(image), stop_before_pixels=True, specific_tags=["Manufacturer"])
-    except InvalidDicomError:
-        return False  # the service says what is wrong with it
-    return bool(header.get("Manufacturer", "") == MANUFACTURER)
 
 
 def images_read(report: Attributes, model: str) -> frozenset[str]:
