@@ -1,0 +1,89 @@
+"""``python -m app.bridge``: have an archive's complete mammography studies read, for ever."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import ssl
+import sys
+
+import httpx
+from pydantic import SecretStr, ValidationError
+
+from app.bridge import metrics
+from app.bridge.dicomweb import Archive
+from app.bridge.faults import Side
+from app.bridge.observe import Pulse, serve
+from app.bridge.rounds import run
+from app.bridge.service import Service
+from app.bridge.settings import Settings
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout
+    )
+    for name in ("httpx", "httpcore"):  # they log addresses, and those hold patients' ids
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        settings = Settings()
+        trust = ssl.create_default_context(cafile=settings.ca_file)
+    except ValidationError as error:
+        for fault in error.errors():
+            name = f"MAMMOSEQ_BRIDGE_{'.'.join(map(str, fault['loc']))}".upper()
+            print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
+        return 1
+    except OSError:
+        print("refused to start: MAMMOSEQ_BRIDGE_CA_FILE cannot be read", file=sys.stderr)
+        return 1
+    print("settings", settings.model_dump_json(), flush=True)
+    # Whatever is under way may be left at any point: it is done again, to the same results
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    pulse = Pulse()
+    try:
+        server = serve(settings.host, settings.port, pulse)
+    except OSError:
+        print("refused to start: MAMMOSEQ_BRIDGE_PORT is taken", file=sys.stderr)
+        return 1
+    archive = _client("archive", str(settings.archive_url), settings, trust, pulse)
+    service = _client("service", str(settings.service_url), settings, trust, pulse)
+    _authenticate(archive, service, settings)
+    salt = _secret(settings.log_salt) or secrets.token_hex()
+    with server, archive, service:
+        run(Archive(archive), Service(service, settings.objects), settings, salt.encode(), pulse)
+    return 0
+
+
+def _client(
+    side: Side, url: str, settings: Settings, trust: ssl.SSLContext, pulse: Pulse
+) -> httpx.Client:
+    def answered(response: httpx.Response) -> None:
+        pulse.beat()
+        if response.is_success:
+            metrics.LAST_SUCCESS.labels(side).set_to_current_time()
+
+    return httpx.Client(
+        base_url=url,
+        timeout=httpx.Timeout(settings.timeout_seconds, connect=10.0),
+        verify=trust,
+        trust_env=False,  # settings have one home
+        event_hooks={"response": [answered]},
+    )
+
+
+def _authenticate(archive: httpx.Client, service: httpx.Client, settings: Settings) -> None:
+    if settings.archive_user is not None:
+        archive.auth = (settings.archive_user, _secret(settings.archive_password))
+    if settings.archive_token is not None:
+        archive.headers["Authorization"] = f"Bearer {_secret(settings.archive_token)}"
+    if settings.service_api_key is not None:
+        service.headers["X-API-Key"] = _secret(settings.service_api_key)
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value is not None else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

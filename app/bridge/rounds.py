@@ -1,0 +1,132 @@
+"""The bridge's whole life: look at the archive, read what is due, wait, again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import traceback
+from datetime import date, timedelta
+from pathlib import PurePath
+
+from app.bridge import metrics
+from app.bridge.dicomweb import Archive, Study
+from app.bridge.faults import Refused, Unavailable
+from app.bridge.observe import Pulse, study_hash
+from app.bridge.reading import Order, carry_out
+from app.bridge.results import mammograms
+from app.bridge.service import Service
+from app.bridge.settings import Settings
+from app.bridge.worklist import Worklist
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+def run(archive: Archive, service: Service, settings: Settings, salt: bytes, pulse: Pulse) -> None:
+    """Never returns. Nothing that a side does or fails to do ends it."""
+    worklist = Worklist(settings.stable_seconds, settings.poll_seconds)
+    failures = 0
+    while True:
+        pulse.beat()
+        try:
+            look(archive, worklist, settings)
+            read_due(archive, service, worklist, settings, salt)
+            if failures:
+                log.info("archive and service answer again")
+            failures = 0
+        except Unavailable as fault:
+            failures += 1
+            _count(fault)
+            log.warning("waiting for the %s code=%s", fault.side, fault.code)
+        except Exception as error:  # its text may hold what came from a header
+            failures += 1
+            _count_own(error)
+        metrics.WAITING.set(worklist.waiting())
+        time.sleep(pause_seconds(settings.poll_seconds, failures))
+
+
+def pause_seconds(poll_seconds: float, failures: int) -> float:
+    """Twice as long after each failure, up to a minute, and never in step with other bridges."""
+    longest = max(poll_seconds, _LONGEST_PAUSE_SECONDS)
+    pause = min(longest, poll_seconds * 2.0 ** min(failures, 30))
+    return pause * random.uniform(0.5, 1.0) if failures else pause
+
+
+def look(archive: Archive, worklist: Worklist, settings: Settings) -> None:
+    """Bring the worklist up to date with the archive."""
+    matching = {"ModalitiesInStudy": "MG"}
+    if settings.lookback_days:
+        first = date.today() - timedelta(days=settings.lookback_days)
+        matching["StudyDate"] = f"{first:%Y%m%d}-"
+    for study in worklist.take(archive.studies(matching), time.monotonic()):
+        images = mammograms(archive.instances(study.uid))
+        worklist.observe(study, images, time.monotonic())
+
+
+def read_due(
+    archive: Archive, service: Service, worklist: Worklist, settings: Settings, salt: bytes
+) -> None:
+    """Read every study that is due now; a fault that the next one would meet ends it."""
+    model = service.model()
+    for study in worklist.due(model, time.monotonic()):
+        try:
+            _read(study, model, archive, service, worklist, settings, study_hash(salt, study.uid))
+        except Unavailable as fault:
+            worklist.postpone(study.uid, time.monotonic())
+            if fault.everyone:
+                raise
+            _count(fault)
+            log.warning(
+                "study=%s postponed by the %s code=%s",
+                study_hash(salt, study.uid), fault.side, fault.code,
+            )  # fmt: skip
+        except Exception as error:  # one study must not keep the others from being read
+            worklist.postpone(study.uid, time.monotonic())
+            _count_own(error)
+
+
+def _read(
+    study: Study,
+    model: str,
+    archive: Archive,
+    service: Service,
+    worklist: Worklist,
+    settings: Settings,
+    name: str,
+) -> None:
+    start = time.monotonic()
+    order = Order(study, worklist.images(study.uid), model, worklist.ignored(study.uid, model))
+    try:
+        done = carry_out(order, archive, service, settings)
+    except Refused as refused:
+        worklist.settle(study.uid, model, "refused")
+        metrics.REFUSED.labels(refused.code).inc()
+        log.warning("study=%s refused code=%s", name, refused.code)
+        return
+    if done is None:
+        log.info("study=%s changed while it was read", name)
+        return
+    worklist.settle(study.uid, done.model, "done", done.ignored)
+    if done.stored:
+        metrics.READ.inc()
+        log.info(
+            "study=%s read images=%d priors=%d ignored=%d stored=%d seconds=%.1f",
+            name, done.sent, done.priors, len(done.ignored), done.stored,
+            time.monotonic() - start,
+        )  # fmt: skip
+
+
+def _count(fault: Unavailable) -> None:
+    metrics.FAILURES.labels(fault.side, fault.code).inc()
+
+
+def _count_own(error: Exception) -> None:
+    """A fault of the bridge itself: which and where, never the error's own text."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    metrics.FAILURES.labels("bridge", "internal_error").inc()
+    log.error(
+        "internal_error %s at %s:%s",
+        type(error).__name__, PurePath(place.filename).name, place.lineno,
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""An archive, the service and the bridge between them, all real and running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+
+from tests.bridge.processes import Part, bridge, service, started, until
+from tests.bridge.studies import Sent
+from tests.orthanc import Orthanc, running_orthanc
+
+RESULT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """The three parts, and what can be asked of them."""
+
+    folder: Path
+    archive: Orthanc
+    service: Part
+    bridge: Part
+
+    def send(self, *studies: Sent) -> None:
+        self.archive.send(self.folder / "sent", [file for study in studies for file in study.files])
+
+    def results(self, sent: Sent) -> list[Dataset]:
+        """What the archive holds in a study besides what was sent."""
+        found = self.archive.instances(sent.uid)
+        return [instance for instance in found if instance.SOPInstanceUID not in sent.images]
+
+    def reports(self, sent: Sent) -> list[Dataset]:
+        return [result for result in self.results(sent) if result.Modality == "SR"]
+
+    def wait_for_reports(self, *studies: Sent, number: int = 1) -> None:
+        def all_there() -> bool:
+            return all(len(self.reports(study)) >= number for study in studies)
+
+        until(all_there, seconds=RESULT_SECONDS, what="every study has its report")
+
+    def wait_for_metric(self, sample: str, value: float) -> None:
+        until(lambda: self.bridge.metric(sample) >= value, seconds=RESULT_SECONDS, what=sample)
+
+
+@contextmanager
+def running_hospital(bundle_folder: Path, folder: Path) -> Iterator[Hospital]:
+    """A fresh archive; everything is killed at the end."""
+    with running_orthanc(folder) as archive:
+        mammoseq = service(bundle_folder, folder)
+        between = bridge(archive, mammoseq.url, folder)
+        with started(mammoseq, between):
+            yield Hospital(folder, archive, mammoseq, between)
+
+
+def evidence(report: Dataset) -> set[str]:
+    """SOP Instance UIDs of the images that a report names as evidence."""
+    return {
+        str(image.ReferencedSOPInstanceUID)
+        for name in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for of_study in report.get(name, ())
+        for series in of_study.ReferencedSeriesSequence
+        for image in series.ReferencedSOPSequence
+    }
