@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs bench train export requirements image-check clean
+.PHONY: help serve bridge test soak docs bench train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -12,10 +12,16 @@ help: ## list the verbs
 serve: $(SERVE)/.done ## install what serving needs, then serve on http://127.0.0.1:8000
 	$(SERVE)/bin/python -m app
 
+bridge: $(SERVE)/.done ## connect a PACS with the service (docs/bridge.md)
+	$(SERVE)/bin/python -m app.bridge
+
 test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
+
+soak: $(DEV)/.done ## studies arrive while PACS, service and bridge are killed (docs/bridge.md)
+	$(DEV)/bin/python -m tests.bridge.soak 10
 
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference

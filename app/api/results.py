@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,11 @@ def study_result(
 ) -> StudyResult:
     """The result of a request; ``with_headers`` keeps the DICOM headers, for DICOM and FHIR.
 
-    Every breast is warned of the files that were left out: any of them may have shown it.
+    Every breast is warned of the files that were left out, since any of them may have shown it,
+    and of not being in the newest exam.
     """
     left_out = _left_out(ignored)
+    newest = max((exam.date for read in reads for exam in read.exams if exam.date), default=None)
     return StudyResult(
         request_id=request_id,
         created=datetime.now(UTC),
@@ -62,7 +64,13 @@ def study_result(
         operating_point=question.operating_point,
         target_class=bundle.manifest.classes[question.target_class],
         breasts=tuple(
-            _breast(bundle.manifest, question, read, left_out, with_headers=with_headers)
+            _breast(
+                bundle.manifest,
+                question,
+                read,
+                [*left_out, *_out_of_date(read, newest)],
+                with_headers=with_headers,
+            )
             for read in reads
         ),
     )
@@ -72,7 +80,7 @@ def _breast(
     manifest: Manifest,
     question: Question,
     read: Read,
-    left_out: list[tuple[str, str]],
+    of_request: list[tuple[str, str]],
     *,
     with_headers: bool,
 ) -> BreastResult:
@@ -111,7 +119,7 @@ def _breast(
         label=_label(manifest, probabilities, positive),
         scale=scale,
         exams=exams,
-        warnings=(*_warnings(read, scale), *left_out),
+        warnings=(*_warnings(read, scale), *of_request),
     )
 
 
@@ -143,6 +151,13 @@ def _left_out(ignored: Sequence[Ignored]) -> list[tuple[str, str]]:
         return []
     reasons = ", ".join(f"{n} {code}" for code, n in Counter(x.code for x in ignored).items())
     return [("files_left_out", f"Files of the request that were not read: {reasons}.")]
+
+
+def _out_of_date(read: Read, newest: date | None) -> list[tuple[str, str]]:
+    last = read.exams[-1].date
+    if last is None or newest is None or last == newest:
+        return []
+    return [("not_in_newest_exam", "The newest exam has no image of this breast that was read.")]
 
 
 def _warnings(read: Read, scale: float) -> list[tuple[str, str]]:

@@ -259,6 +259,16 @@ def test_archivers_own_files_are_not_files_of_the_study(server: Service) -> None
     assert (places(found), found["ignored"]) == ({"L": [[0]]}, [])
 
 
+def test_breast_that_the_newest_exam_does_not_show_says_so(
+    server: Service, answer: dict[str, Any]
+) -> None:
+    def codes(found: dict[str, Any]) -> list[list[str]]:
+        return [[warning["code"] for warning in b["warnings"]] for b in found["breasts"]]
+
+    assert codes(answer) == [[], []]
+    assert codes(answered(server, STUDY[2:])) == [["not_in_newest_exam"], []]
+
+
 # what the caller may add
 
 
