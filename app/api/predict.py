@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from app import metrics
-from app.api.answers import Outputs, encoded, predict_answer, series_answer, study_answer
-from app.api.documents import DicomFile, dicom_files, fhir_json, related
+from app.api.answers import Outputs, predict_answer, series_answer, study_answer
+from app.api.described import stated_of
 from app.api.errors import documented
 from app.api.negotiate import Form
 from app.api.options import Wanted, wanted
-from app.api.results import Read, study_result
-from app.api.schemas import DicomObject, PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
-from app.api.uploads import Limits, Upload, first_fault, parse_file, parse_files, receive, unpacked
+from app.api.respond import respond
+from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
+from app.api.uploads import Limits, parse_file, parse_files, receive, unpacked
 from app.inference.exams import order_exams, single_exam
 from app.inference.pipeline import Encoded, Pipeline, Stated, Stopwatch
 from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
@@ -122,7 +121,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
         def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
             return predict_answer(result, wanted.pictures, outputs)
 
-        return await _answered(request, wanted, {0: image}, [breast], [], watch, answer)
+        return await respond(request, wanted, {0: image}, [breast], [], watch, answer)
 
 
 @router.post(
@@ -162,7 +161,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
             received = await pipeline.run(lambda: parse_files(body, limits))
         packed, description = received.files, received.series
         files = await pipeline.run(lambda: unpacked(packed, limits))
-        stated = _stated(files, description) if description else [Stated()] * len(files)
+        stated = stated_of(files, description) if description else [Stated()] * len(files)
         watch = Stopwatch()
         seen = await pipeline.look_at(
             [file.content for file in files], stated, wanted.assumed, wanted.gate, watch
@@ -187,68 +186,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
                 return series_answer(result, wanted.pictures, outputs)
             return study_answer(result, ignored, wanted.pictures, outputs)
 
-        return await _answered(request, wanted, images, breasts, ignored, watch, answer)
-
-
-async def _answered(
-    request: Request,
-    wanted: Wanted,
-    images: dict[int, Encoded],
-    breasts: Sequence[Breast],
-    ignored: Sequence[Ignored],
-    watch: Stopwatch,
-    json_answer: Callable[[StudyResult, Outputs], BaseModel],
-) -> Response:
-    """Read the breasts and write the answer in the form that is wanted, in the pool."""
-    pipeline: Pipeline = request.app.state.pipeline
-
-    def work() -> tuple[bytes | str, str]:
-        reads = [
-            Read(
-                breast.laterality, images, breast.exams, pipeline.read(images, breast.exams, watch)
-            )
-            for breast in breasts
-        ]
-        with watch.stage("render"):
-            result = study_result(
-                request.state.request_id,
-                pipeline.bundle,
-                wanted.question,
-                reads,
-                ignored,
-                with_headers=bool(wanted.objects) or wanted.fhir,
-            )
-            files = dicom_files(result, wanted.objects)
-            fhir = fhir_json(result) if wanted.fhir else None
-            if wanted.form is Form.FHIR:
-                assert fhir is not None
-                return fhir, Form.FHIR
-            if wanted.form is Form.OBJECTS:
-                return related(files)
-            if wanted.form is Form.REPORT:
-                return files[0].data, Form.REPORT
-            answer = json_answer(
-                result,
-                Outputs(
-                    dicom=[_described(file) for file in files],
-                    fhir=json.loads(fhir) if fhir else None,
-                    timings_ms={},
-                ),
-            )
-        answer = answer.model_copy(update={"timings_ms": watch.milliseconds()})
-        return answer.model_dump_json(by_alias=True), Form.JSON
-
-    content, media_type = await pipeline.run(work)
-    return Response(content, media_type=media_type)
-
-
-def _described(file: DicomFile) -> DicomObject:
-    return DicomObject(
-        kind=file.kind,
-        sop_class_uid=file.sop_class_uid,
-        sop_instance_uid=file.sop_instance_uid,
-        data=encoded(file.data),
-    )
+        return await respond(request, wanted, images, breasts, ignored, watch, answer)
 
 
 def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
@@ -288,35 +226,6 @@ def _check_length(breasts: Sequence[Breast], most: int) -> None:
         raise Refusal(
             "too_many_exams", f"The series has {longest} exams; at most {most} are accepted."
         )
-
-
-def _stated(files: Sequence[Upload], description: str) -> list[Stated]:
-    """What the ``series`` part says of each file, in the order of the files."""
-    try:
-        series = SeriesIn.model_validate_json(description)
-    except ValidationError as error:
-        raise Refusal("invalid_series", first_fault(error)) from None
-    place = {file.name: i for i, file in enumerate(files)}
-    if len(place) < len(files):
-        raise Refusal("ambiguous_file_name", "Two file parts have the same name.")
-    dates = [exam.date for exam in series.exams]
-    if len(set(dates)) < len(dates):
-        raise Refusal("duplicate_exam_date", "Two exams of the series have the same date.")
-    stated: dict[int, Stated] = {}
-    for number, exam in enumerate(series.exams):
-        views: Sequence[str | None] = exam.views or [None] * len(exam.files)
-        if len(views) != len(exam.files):
-            raise Refusal("invalid_series", f"exams.{number}: one view per file is needed.")
-        for name, view in zip(exam.files, views, strict=True):
-            if name not in place:
-                raise Refusal("unknown_file", f"exams.{number} names a file that was not sent.")
-            if place[name] in stated:
-                raise Refusal("invalid_series", f"exams.{number}: a file is named twice.")
-            stated[place[name]] = Stated(exam.date, series.laterality, view)
-    missing = [i for i in range(len(files)) if i not in stated]
-    if missing:
-        raise Refusal("undescribed_file", f"File {missing[0]} of the request is in no exam.")
-    return [stated[i] for i in range(len(files))]
 
 
 def _limits(settings: Settings) -> Limits:
