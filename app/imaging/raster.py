@@ -51,10 +51,13 @@ def _decode(data: bytes) -> NDArray[Any] | None:
 def _decode_jpeg(data: bytes) -> NDArray[Any] | None:
     """None too for a file that ends too soon, or that is made of countless scans."""
     header = jpeg_header(data)
-    if header is None or end_of_image(data, header.scan) is None:
+    end = header and end_of_image(data, header)
+    if header is None or end is None:
         return None
     pixels = _decode(data)
-    return pixels if pixels is not None and is_whole(data, header, pixels, _decode) else None
+    if pixels is None or not is_whole(data, header.precision, end, pixels, _decode):
+        return None
+    return pixels
 
 
 def _read_header(data: bytes) -> tuple[str, int, int]:

@@ -192,11 +192,14 @@ def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[W
         # openjph is faster for HTJ2K, but its wrapper answers with half pictures
         return _as_words(imagecodecs.jpeg2k_decode(stream), rows, columns), sizes.precision
     header = _of_size(jpeg.jpeg_header(frame), rows, columns)
+    end = jpeg.end_of_image(frame, header)
+    if end is None:  # charls searches for it for seconds
+        raise Refusal("broken_image", "The JPEG code stream has no end.")
     if syntax in _JPEG_LS and header.kind == jpeg.JPEG_LS:
         return _as_words(imagecodecs.jpegls_decode(frame), rows, columns), header.precision
     if syntax in _JPEG and header.kind in (*jpeg.SEQUENTIAL, jpeg.LOSSLESS):
         pixels = imagecodecs.jpeg8_decode(frame)
-        if not jpeg.is_whole(frame, header, pixels, imagecodecs.jpeg8_decode):
+        if not jpeg.is_whole(frame, header.precision, end, pixels, imagecodecs.jpeg8_decode):
             raise Refusal("broken_image", "The JPEG code stream ends too soon.")
         return _as_words(pixels, rows, columns), header.precision
     raise Refusal("broken_image", "The pixel data is not what its transfer syntax says.")

@@ -1,0 +1,264 @@
+"""Every transfer syntax: the same picture from all, against dcmtk where it reads them; and never
+half a picture."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from pydicom import uid
+
+from app.imaging.decode import decode
+from app.problems import Refusal
+from tests import syntaxes
+from tests.dcmtk import converted
+from tests.pictures import patched
+from tests.syntaxes import CASES, DEPTHS, OffsetTable, encapsulated, frame_of, uncompressed
+
+MAX_PIXELS = 50_000_000
+READ_BY_DCMTK = {
+    "RLE": "dcmdrle",
+    "JPEG lossless": "dcmdjpeg",
+    "JPEG baseline": "dcmdjpeg",
+    "JPEG extended": "dcmdjpeg",
+    "JPEG-LS": "dcmdjpls",
+}
+# Here the near-lossless codec overshoots the stored bits, and dcmtk lets white turn into black
+OVERSHOOTS = "JPEG-LS, near-lossless, 12 bit"
+
+
+def greys(data: bytes) -> NDArray[Any]:
+    return decode(data, MAX_PIXELS)[0]
+
+
+def refusal_of(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[str, str]:
+    with pytest.raises(Refusal) as caught:
+        decode(data, max_pixels)
+    return caught.value.code, caught.value.detail
+
+
+# without compression
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize(
+    "option", ["+te", "+ti", "+tb", "+td"], ids=["explicit", "implicit", "big endian", "deflated"]
+)
+def test_uncompressed_syntax_gives_the_stored_values(option: str, depth: str) -> None:
+    data = converted("dcmconv", uncompressed(depth), option)
+    np.testing.assert_array_equal(greys(data), syntaxes.values(depth))
+
+
+@pytest.mark.parametrize("columns", [50, 49], ids=["even", "odd"])
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_big_endian_swaps_pixels_of_8_bit_in_words_only(vr: str, columns: int) -> None:
+    """PS3.5 8.1.2: in OW, two pixels make a word, and the second one comes first."""
+    pixels = syntaxes.picture(8)[:71, :columns]
+    data = pixels.tobytes() + b"\0" * (pixels.size % 2)
+    if vr == "OW":
+        data = np.frombuffer(data, "<u2").astype(">u2").tobytes()
+    element = vr.encode() + b"\0\0" + len(data).to_bytes(4)
+    empty = patched(uncompressed("8 bit"), PixelData=b"", Rows=71, Columns=columns)
+    header = converted("dcmconv", empty, "+tb")
+    start = header.index(b"\x7f\xe0\x00\x10")
+    np.testing.assert_array_equal(greys(header[: start + 4] + element + data), pixels)
+
+
+def test_file_without_a_transfer_syntax_is_read_as_what_it_is_found_to_be() -> None:
+    data = uncompressed("12 bit")
+    meta = 132 + 12 + int.from_bytes(data[140:144], "little")
+    stripped = data[:132] + b"\x02\x00\x02\x00UI\x04\x001.2\0" + data[meta:]
+    np.testing.assert_array_equal(greys(stripped), syntaxes.values("12 bit"))
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_padding_behind_the_pixels_is_ignored(depth: str) -> None:
+    dataset = pydicom.dcmread(BytesIO(uncompressed(depth)))
+    padded = patched(dataset, PixelData=dataset.PixelData + b"\xff" * 6)
+    np.testing.assert_array_equal(greys(padded), syntaxes.values(depth))
+
+
+def test_odd_number_of_8_bit_pixels_is_padded_to_an_even_length() -> None:
+    pixels = syntaxes.picture(8)[:71, :49]
+    data = patched(uncompressed("8 bit"), Rows=71, Columns=49, PixelData=pixels.tobytes() + b"\0")
+    np.testing.assert_array_equal(greys(data), pixels)
+
+
+# compressed
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compressed_syntax_gives_the_values_that_were_encoded(case: str) -> None:
+    coding, depth = CASES[case]
+    difference = greys(syntaxes.compressed(case)) - syntaxes.values(depth)
+    assert np.abs(difference).max() <= coding.apart
+
+
+@pytest.mark.parametrize(
+    ("program", "case"),
+    [
+        (program, case)
+        for start, program in READ_BY_DCMTK.items()
+        for case in CASES
+        if case.startswith(start) and case != OVERSHOOTS
+    ],
+)
+def test_dcmtk_decodes_the_same_values(program: str, case: str) -> None:
+    data = syntaxes.compressed(case)
+    np.testing.assert_array_equal(greys(data), greys(converted(program, data)))
+
+
+def test_near_lossless_codec_that_overshoots_the_stored_bits_leaves_white_white() -> None:
+    values = syntaxes.values("12 bit")
+    assert greys(syntaxes.compressed(OVERSHOOTS))[values == 4095].min() >= 4092
+
+
+FROM_DCMTK = {
+    "RLE": ("dcmcrle", ()),
+    "JPEG lossless SV1": ("dcmcjpeg", ("+e1",)),
+    **{
+        f"JPEG lossless, selection value {value}": ("dcmcjpeg", ("+el", "+sv", str(value)))
+        for value in range(1, 8)
+    },
+    "JPEG-LS": ("dcmcjpls", ("+el",)),
+    "JPEG-LS, zero padding": ("dcmcjpls", ("+el", "+pz")),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("coding", FROM_DCMTK)
+def test_lossless_file_that_dcmtk_made_gives_the_stored_values(coding: str, depth: str) -> None:
+    program, options = FROM_DCMTK[coding]
+    data = converted(program, uncompressed(depth), *options)
+    np.testing.assert_array_equal(greys(data), syntaxes.values(depth))
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "depths"),
+    [
+        ("dcmcjpeg", ("+eb",), ("8 bit",)),
+        ("dcmcjpeg", ("+ee",), ("8 bit", "12 bit")),
+        ("dcmcjpls", ("+en", "+md", "2"), ("8 bit", "12 bit", "16 bit")),
+    ],
+    ids=["JPEG baseline", "JPEG extended", "JPEG-LS near-lossless"],
+)
+def test_lossy_file_that_dcmtk_made_is_decoded_as_dcmtk_does(
+    program: str, options: tuple[str, ...], depths: tuple[str, ...]
+) -> None:
+    decoder = program.replace("dcmc", "dcmd")
+    for depth in depths:
+        data = converted(program, uncompressed(depth), *options)
+        ours, theirs = greys(data).astype(int), greys(converted(decoder, data)).astype(int)
+        assert np.abs(ours - theirs).max() <= 1  # two inverse cosine transforms
+        assert np.abs(ours - syntaxes.values(depth)).max() <= (1 << DEPTHS[depth][0]) / 16
+
+
+# encapsulation
+
+
+@pytest.mark.parametrize("case", ["RLE, 12 bit", "JPEG lossless SV1, 12 bit", "JPEG 2000, 12 bit"])
+@pytest.mark.parametrize("fragments", [1, 2, 7])
+@pytest.mark.parametrize("offset_table", ["basic", "empty", "extended"])
+def test_offset_tables_and_fragments_of_one_frame_make_no_difference(
+    offset_table: OffsetTable, fragments: int, case: str
+) -> None:
+    if offset_table == "extended" and fragments > 1:
+        pytest.skip("forbidden (PS3.3 C.7.6.3.1.8)")
+    data = syntaxes.compressed(case, offset_table=offset_table, fragments=fragments)
+    np.testing.assert_array_equal(greys(data), syntaxes.values("12 bit"))
+
+
+def test_wrong_offset_table_of_one_frame_makes_no_difference() -> None:
+    data = syntaxes.compressed("JPEG-LS, 12 bit")
+    table = b"\xfe\xff\x00\xe0\x04\x00\x00\x00" + bytes(4)
+    assert data.count(table) == 1
+    wrong = data.replace(table, table[:8] + b"\x11\x22\x33\x00")
+    np.testing.assert_array_equal(greys(wrong), syntaxes.values("12 bit"))
+
+
+@pytest.mark.parametrize("program", ["dcmcjpeg", "dcmcjpls", "dcmcrle"])
+def test_fragments_and_empty_offset_table_of_dcmtk_are_read(program: str) -> None:
+    """Fragments of a kilobyte each."""
+    data = converted(program, uncompressed("16 bit"), "-ot", "+fs", "1")
+    assert data.count(b"\xfe\xff\x00\xe0") > 2
+    np.testing.assert_array_equal(greys(data), syntaxes.values("16 bit"))
+
+
+def test_jpeg_2000_in_the_boxes_of_a_file_format_is_read() -> None:
+    """Forbidden, but some writers put a JP2 file into the frame."""
+    pixels = syntaxes.picture(12)
+    frame = imagecodecs.jpeg2k_encode(pixels, codecformat="jp2", reversible=True, bitspersample=12)
+    data = encapsulated(uncompressed("12 bit"), bytes(frame), uid.JPEG2000Lossless)
+    np.testing.assert_array_equal(greys(data), pixels)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEG2000Lossless, uid.HTJ2KLossless])
+def test_sign_of_a_code_stream_that_contradicts_the_header_is_that_of_the_header(
+    syntax: str,
+) -> None:
+    """PS3.5 8.2.4 asks for the same; some encoders forget it."""
+    name = "JPEG 2000" if syntax == uid.JPEG2000Lossless else "HTJ2K"
+    unsigned = encapsulated(
+        uncompressed("signed 16 bit"), syntaxes.frame_of(f"{name}, 16 bit"), syntax
+    )
+    words = syntaxes.picture(16).view(np.int16)
+    np.testing.assert_array_equal(greys(unsigned), words.astype(int) + 32768)
+    signed = encapsulated(
+        uncompressed("16 bit"), syntaxes.frame_of(f"{name}, signed 16 bit"), syntax
+    )
+    np.testing.assert_array_equal(greys(signed), syntaxes.picture(16, signed=True).view(np.uint16))
+
+
+# what no codec may be believed
+
+
+PARTS = (0.3, 0.6, 0.9, 0.99)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("case", CASES)
+def test_file_cut_short_is_refused(case: str, part: float) -> None:
+    data = syntaxes.compressed(case)
+    code, _ = refusal_of(data[: int(part * len(data))])
+    assert code in ("broken_image", "no_pixels")  # the latter, cut between two header elements
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "option", ["+te", "+ti", "+tb", "+td"], ids=["explicit", "implicit", "big endian", "deflated"]
+)
+def test_uncompressed_file_cut_short_is_refused(option: str, part: float) -> None:
+    data = converted("dcmconv", uncompressed("12 bit"), option)
+    assert refusal_of(data[: int(part * len(data))])[0] in ("broken_image", "no_pixels")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("case", CASES)
+def test_frame_cut_short_in_a_whole_file_is_refused(case: str, part: float) -> None:
+    coding, depth = CASES[case]
+    frame = frame_of(case)
+    cut = frame[: int(part * len(frame))]
+    assert refusal_of(encapsulated(uncompressed(depth), cut, coding.syntax))[0] == "broken_image"
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(("RLE", "enc"))])
+def test_frame_cut_short_that_was_closed_again_is_refused(case: str, part: float) -> None:
+    """With the end marker behind it, and the length of a tile-part made to fit."""
+    coding, depth = CASES[case]
+    cut = closed(frame_of(case), part)
+    assert refusal_of(encapsulated(uncompressed(depth), cut, coding.syntax))[0] == "broken_image"
+
+
+def closed(frame: bytes, part: float) -> bytes:
+    place = int(part * len(frame))
+    cut = bytearray(frame[:place])
+    if frame.startswith(b"\xff\x4f"):
+        tile_part = cut.rindex(b"\xff\x90\x00\x0a")
+        cut[tile_part + 6 : tile_part + 10] = (place - tile_part).to_bytes(4)
+    return bytes(cut) + b"\xff\xd9"
