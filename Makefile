@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test docs bench train export requirements image-check clean
+.PHONY: help serve test fuzz docs bench train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,9 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
+
+fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
+	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)
 
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference

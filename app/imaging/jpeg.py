@@ -91,7 +91,8 @@ def is_whole(
 def end_of_image(stream: bytes, header: JpegHeader) -> int | None:
     """The place of the EOI marker of the image.
 
-    None if it is missing, or comes after more scans than an honest image has.
+    None if it is missing, comes sooner than so many pixels can be coded, or after more scans than
+    an honest image has.
     """
     marker = _MARKER_OF_JPEG_LS if header.kind == JPEG_LS else _MARKER
     scan = header.scan
@@ -105,9 +106,18 @@ def end_of_image(stream: bytes, header: JpegHeader) -> int | None:
             if place + 2 > len(stream) or stream[place] != 0xFF:
                 return None
         if stream[place + 1] == _END_OF_IMAGE:
-            return place
+            return place if place >= header.scan + _least_bytes(header) else None
         scan = place
     return None
+
+
+def _least_bytes(header: JpegHeader) -> int:
+    """No Huffman code is shorter than a bit: a lossless pixel has one, and a block of 8 x 8 two."""
+    if header.components != 1 or header.kind not in SEQUENTIAL | {LOSSLESS}:
+        return 0
+    if header.kind == LOSSLESS:
+        return header.rows * header.columns // 8
+    return -(-header.rows // 8) * -(-header.columns // 8) // 4
 
 
 def _after_segment(stream: bytes, place: int) -> int:

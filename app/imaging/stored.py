@@ -194,7 +194,7 @@ def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[W
     header = _of_size(jpeg.jpeg_header(frame), rows, columns)
     end = jpeg.end_of_image(frame, header)
     if end is None:  # charls searches for it for seconds
-        raise Refusal("broken_image", "The JPEG code stream has no end.")
+        raise Refusal("broken_image", "The JPEG code stream has no end where one can be.")
     if syntax in _JPEG_LS and header.kind == jpeg.JPEG_LS:
         return _as_words(imagecodecs.jpegls_decode(frame), rows, columns), header.precision
     if syntax in _JPEG and header.kind in (*jpeg.SEQUENTIAL, jpeg.LOSSLESS):

@@ -394,6 +394,17 @@ def test_frame_deeper_than_the_header_says_is_refused(name: str) -> None:
     assert refusal_of(data)[0] == "broken_image"
 
 
+@pytest.mark.parametrize("case", ["JPEG baseline, 8 bit", "JPEG lossless SV1, 8 bit"])
+def test_jpeg_with_fewer_bits_than_pixels_need_is_refused_before_decoding(case: str) -> None:
+    """Sizes raised in the frame and in the header alike, to 7000 x 7000."""
+    frame = bytearray(frame_of(case))
+    size = frame.index((72).to_bytes(2) + (50).to_bytes(2))
+    frame[size : size + 4] = (7000).to_bytes(2) * 2
+    source = patched(uncompressed("8 bit"), Rows=7000, Columns=7000)
+    data = encapsulated(source, bytes(frame), CASES[case][0].syntax)
+    assert refusal_of(data) == ("broken_image", "The JPEG code stream has no end where one can be.")
+
+
 @pytest.mark.parametrize("options", [{"progressive": True}, {"colour": True}], ids=str)
 def test_jpeg_of_a_process_that_dicom_does_not_know_is_refused(options: dict[str, bool]) -> None:
     pixels = syntaxes.picture(8)
