@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,12 @@ _LOSSY = {
     uid.JPEG2000,
     uid.HTJ2K,
 }
+TRANSFER_SYNTAXES = frozenset(
+    {*uid.UncompressedTransferSyntaxes, _ENCAPSULATED_UNCOMPRESSED, uid.RLELossless}
+    | _JPEG
+    | _JPEG_LS
+    | _JPEG_2000
+)  # all that are read
 _RLE_HEADER_BYTES = 64
 _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 # Bytes of a compressed picture of a single grey: half a bit a pixel, two for lossless JPEG, and
@@ -171,15 +178,15 @@ def _run_lengths(frame: bytes, dtype: np.dtype[Any], rows: int, columns: int) ->
     count, starts = int(header[0]), header[1:].tolist()
     if count != dtype.itemsize or starts[0] != _RLE_HEADER_BYTES:
         raise Refusal("broken_image", "The RLE header does not fit the image it describes.")
-    pixels = rows * columns
-    planes = np.empty((pixels, count), np.uint8)
+    pixels, planes = rows * columns, []
     for place in range(count):
         end = starts[place + 1] if place + 1 < count else len(frame)
-        plane = imagecodecs.packbits_decode(frame[starts[place] : end], out=pixels + _RLE_PADDING)
-        if len(plane) < pixels:
+        plane = np.empty(pixels + _RLE_PADDING, np.uint8)
+        found = imagecodecs.packbits_decode(frame[starts[place] : end], out=memoryview(plane))
+        if len(found) < pixels:
             raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
-        planes[:, count - 1 - place] = np.frombuffer(plane, np.uint8, pixels)
-    return planes.view(dtype.newbyteorder("<")).reshape(rows, columns)
+        planes.append(plane[:pixels].reshape(rows, columns))
+    return cv2.merge(planes[::-1]).view(dtype.newbyteorder("<")).reshape(rows, columns)
 
 
 def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[Words, int]:

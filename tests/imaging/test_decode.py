@@ -362,6 +362,16 @@ def test_png_that_claims_too_many_pixels_is_refused_before_decoding() -> None:
     assert time.perf_counter() - start < QUICKLY
 
 
+def test_png_chunk_longer_than_the_file_is_refused_before_room_is_made_for_it() -> None:
+    """Opencv made room for four gigabytes, and took six seconds."""
+    data = png(EIGHT_BIT)
+    chunk = data.index(b"IDAT") - 4
+    start = time.perf_counter()
+    greedy = data[:chunk] + (2**32 - 20).to_bytes(4) + data[chunk + 4 :]
+    assert refusal_of(greedy) == "broken_image"
+    assert time.perf_counter() - start < QUICKLY
+
+
 def test_pixel_limit_is_ours_alone() -> None:
     """A raised limit is honoured: the reason is then the missing pixels, not their number."""
     claimed = png_claiming(20_000, 20_000)
