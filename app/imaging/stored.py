@@ -182,7 +182,7 @@ def _run_lengths(frame: bytes, dtype: np.dtype[Any], rows: int, columns: int) ->
     for place in range(count):
         end = starts[place + 1] if place + 1 < count else len(frame)
         plane = np.empty(pixels + _RLE_PADDING, np.uint8)
-        found = imagecodecs.packbits_decode(frame[starts[place] : end], out=memoryview(plane))
+        found = imagecodecs.packbits_decode(frame[starts[place] : end], out=plane.data)
         if len(found) < pixels:
             raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
         planes.append(plane[:pixels].reshape(rows, columns))
