@@ -73,7 +73,9 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
     segments, place = _segments(stream, 2)
     parts: dict[int, int] = {}  # how many of each tile were found
     announced: dict[int, int] = {}  # and how many there shall be, where that is said
-    while stream[place : place + 2] == _START_OF_TILE_PART and place + 12 <= len(stream):
+    while stream[place : place + 2] == _START_OF_TILE_PART:
+        if place + 12 > len(stream):
+            return False
         tile = int.from_bytes(stream[place + 4 : place + 6])
         length = int.from_bytes(stream[place + 6 : place + 10])
         parts[tile] = parts.get(tile, 0) + 1
@@ -86,9 +88,11 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
         place = place + length if length else stream.rfind(_END_OF_STREAM)
         if not data + 2 <= place <= len(stream):
             return False
+    ended = stream[place : place + 2] == _END_OF_STREAM
     return (
         parts.keys() == set(range(header.tiles))
         and announced.items() <= parts.items()
+        and (ended or announced.keys() == parts.keys())
         and all(_is_modest(marker, segment, header) for marker, segment in segments)
     )
 

@@ -151,9 +151,15 @@ def test_lossless_file_that_dcmtk_made_gives_the_stored_values(coding: str, dept
     [
         ("dcmcjpeg", ("+eb",), ("8 bit",)),
         ("dcmcjpeg", ("+ee",), ("8 bit", "12 bit")),
+        ("dcmcjpeg", ("+el", "+sv", "4", "+pt", "2"), ("8 bit", "12 bit", "16 bit")),
         ("dcmcjpls", ("+en", "+md", "2"), ("8 bit", "12 bit", "16 bit")),
     ],
-    ids=["JPEG baseline", "JPEG extended", "JPEG-LS near-lossless"],
+    ids=[
+        "JPEG baseline",
+        "JPEG extended",
+        "JPEG lossless with point transform",
+        "JPEG-LS near-lossless",
+    ],
 )
 def test_lossy_file_that_dcmtk_made_is_decoded_as_dcmtk_does(
     program: str, options: tuple[str, ...], depths: tuple[str, ...]
@@ -301,6 +307,18 @@ def test_missing_tiles_and_tile_parts_are_refused() -> None:
         assert refusal_of(data) == ("broken_image", "The JPEG 2000 code stream is not whole.")
 
 
+def test_jpeg_2000_without_an_end_is_whole_only_if_its_tile_parts_are_counted() -> None:
+    case = "HTJ2K, RPCL, 12 bit"
+    stream, syntax = frame_of(case)[:-2], CASES[case][0].syntax
+    whole = encapsulated(uncompressed("12 bit"), stream, syntax)
+    np.testing.assert_array_equal(greys(whole), syntaxes.values("12 bit"))
+    uncounted, start = bytearray(stream), 0
+    while (start := stream.find(b"\xff\x90\x00\x0a", start + 1)) > 0:
+        uncounted[start + 11] = 0
+    data = encapsulated(uncompressed("12 bit"), bytes(uncounted), syntax)
+    assert refusal_of(data)[0] == "broken_image"
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -317,7 +335,7 @@ def test_missing_tiles_and_tile_parts_are_refused() -> None:
 def test_code_stream_that_asks_for_gigabytes_is_refused_before_decoding(
     asked: dict[str, Any],
 ) -> None:
-    """A kilobyte with precincts of 2 x 2 pixels made openjpeg take 7.7 GB for 7000 x 7000."""
+    """A kilobyte with precincts of 2 x 2 pixels made openjpeg take more than 7.7 GB for 7000 x 7000."""
     in_tile, all_tiles = asked.pop("in_tile", False), asked.pop("all_tiles", False)
     if in_tile:
         stream = code_stream(4000, 4000) + tile_part(bytes(99), header=coding_style(**asked))
