@@ -88,11 +88,10 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
         place = place + length if length else stream.rfind(_END_OF_STREAM)
         if not data + 2 <= place <= len(stream):
             return False
-    ended = stream[place : place + 2] == _END_OF_STREAM
     return (
-        parts.keys() == set(range(header.tiles))
+        stream[place : place + 2] == _END_OF_STREAM
+        and parts.keys() == set(range(header.tiles))
         and announced.items() <= parts.items()
-        and (ended or announced.keys() == parts.keys())
         and all(_is_modest(marker, segment, header) for marker, segment in segments)
     )
 
