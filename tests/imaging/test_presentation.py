@@ -300,6 +300,8 @@ def test_single_frame_of_a_multi_frame_object_is_shown_by_its_functional_groups(
         {"WindowCenter": "2000", "WindowWidth": "0", "VOILUTFunction": "LINEAR_EXACT"},
         {"WindowCenter": "2000", "WindowWidth": "1000", "VOILUTFunction": "CUBIC"},
         {"RescaleSlope": "0", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1e308", "RescaleIntercept": "0"},
+        {"RescaleSlope": "1e-9", "RescaleIntercept": "1e300"},
         {"VOILUTSequence": [lut(CURVE[:100], 0, 12, entries=200)]},
         {"VOILUTSequence": [lut(CURVE, 0, 0)]},
         {"VOILUTSequence": [lut(CURVE, 0, 17)]},
