@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve bridge test soak docs bench train export requirements image-check clean
+.PHONY: help serve bridge test soak fuzz docs bench train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 
 soak: $(DEV)/.done ## studies arrive while PACS, service and bridge are killed (docs/bridge.md)
 	$(DEV)/bin/python -m tests.bridge.soak 10
+
+fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
+	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)
 
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference

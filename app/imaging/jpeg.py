@@ -23,7 +23,9 @@ _MAX_SCANS = 64  # a progressive JPEG has about ten, and each costs a pass over 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 # SOF markers of JPEG (all but DHT, JPG and DAC, which share their range) and of JPEG-LS
 _START_OF_FRAME = {*range(0xC0, 0xD0), JPEG_LS} - {0xC4, 0xC8, 0xCC}
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed byte, no restart marker, no fill
+# What ends entropy-coded data: no stuffed byte (JPEG) or bit (JPEG-LS), no restart marker, no fill
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_MARKER_OF_JPEG_LS = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _STRANGE = bytes(167 * i % 255 for i in range(4096))  # entropy-coded data that no encoder wrote
 
 
@@ -68,32 +70,34 @@ def jpeg_header(stream: bytes) -> JpegHeader | None:
 
 def is_whole(
     stream: bytes,
-    header: JpegHeader,
+    precision: int,
+    end: int,
     pixels: NDArray[Any],
     decode: Callable[[bytes], NDArray[Any] | None],
 ) -> bool:
-    """Whether the ``pixels`` that ``decode`` made of ``stream`` are all the encoder's.
+    """Whether the ``pixels`` that ``decode`` made of ``stream`` are all the encoder's; the image's
+    EOI marker is at ``end``.
 
     Where the last pixel is the grey that libjpeg fills in, the stream is decoded again with other
     bytes before its end: only one that ended too soon looks at them. Not noticed are lossless
     streams that end within their very last row, and progressive ones.
     """
-    end = end_of_image(stream, header.scan)
-    if end is None:
-        return False
-    if (pixels[-1, -1] != 1 << (header.precision - 1)).any():
+    if (pixels[-1, -1] != 1 << (precision - 1)).any():
         return True
     again = decode(stream[:end] + _STRANGE + stream[end:])
     return again is not None and np.array_equal(pixels, again)
 
 
-def end_of_image(stream: bytes, scan: int) -> int | None:
-    """The place of the EOI marker of the image whose first scan begins at ``scan``.
+def end_of_image(stream: bytes, header: JpegHeader) -> int | None:
+    """The place of the EOI marker of the image.
 
-    None if it is missing, or comes after more scans than an honest image has.
+    None if it is missing, comes sooner than so many pixels can be coded, or after more scans than
+    an honest image has.
     """
+    marker = _MARKER_OF_JPEG_LS if header.kind == JPEG_LS else _MARKER
+    scan = header.scan
     for _ in range(_MAX_SCANS):
-        found = _MARKER.search(stream, _after_segment(stream, scan))
+        found = marker.search(stream, _after_segment(stream, scan))
         if not found:
             return None
         place = found.start()
@@ -102,9 +106,18 @@ def end_of_image(stream: bytes, scan: int) -> int | None:
             if place + 2 > len(stream) or stream[place] != 0xFF:
                 return None
         if stream[place + 1] == _END_OF_IMAGE:
-            return place
+            return place if place >= header.scan + _least_bytes(header) else None
         scan = place
     return None
+
+
+def _least_bytes(header: JpegHeader) -> int:
+    """No Huffman code is shorter than a bit: a lossless pixel has one, and a block of 8 x 8 two."""
+    if header.components != 1 or header.kind not in SEQUENTIAL | {LOSSLESS}:
+        return 0
+    if header.kind == LOSSLESS:
+        return header.rows * header.columns // 8
+    return -(-header.rows // 8) * -(-header.columns // 8) // 4
 
 
 def _after_segment(stream: bytes, place: int) -> int:

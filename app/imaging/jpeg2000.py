@@ -73,7 +73,9 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
     segments, place = _segments(stream, 2)
     parts: dict[int, int] = {}  # how many of each tile were found
     announced: dict[int, int] = {}  # and how many there shall be, where that is said
-    while stream[place : place + 2] == _START_OF_TILE_PART and place + 12 <= len(stream):
+    while stream[place : place + 2] == _START_OF_TILE_PART:
+        if place + 12 > len(stream):
+            return False
         tile = int.from_bytes(stream[place + 4 : place + 6])
         length = int.from_bytes(stream[place + 6 : place + 10])
         parts[tile] = parts.get(tile, 0) + 1
@@ -87,7 +89,8 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
         if not data + 2 <= place <= len(stream):
             return False
     return (
-        parts.keys() == set(range(header.tiles))
+        stream[place : place + 2] == _END_OF_STREAM
+        and parts.keys() == set(range(header.tiles))
         and announced.items() <= parts.items()
         and all(_is_modest(marker, segment, header) for marker, segment in segments)
     )

@@ -80,9 +80,9 @@ def _modality(stored: Stored, dataset: FileDataset) -> _Greys:
     slope, intercept = _number(macro, "RescaleSlope"), _number(macro, "RescaleIntercept")
     slope = 1.0 if slope is None else slope
     intercept = intercept or 0.0
-    if slope == 0:
-        raise Refusal("broken_image", "The rescale slope is zero.")
     low, high = sorted((greys.low * slope + intercept, greys.high * slope + intercept))
+    if not 0 < high - low < math.inf:
+        raise Refusal("broken_image", "The rescale slope leaves no difference between greys.")
     return _Greys(greys.values * slope + intercept, low, high, greys.bits)
 
 

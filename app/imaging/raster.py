@@ -32,7 +32,7 @@ def decode_raster(
             "too_many_pixels",
             f"The image has {rows} x {columns} pixels; at most {max_pixels} are accepted.",
         )
-    pixels = _decode_jpeg(data) if name == "jpeg" else _decode(data)
+    pixels = _DECODERS[name](data)
     if pixels is None:
         raise Refusal("broken_image", f"The {name} data cannot be decoded.")
     grey, notes = _to_grey(pixels)
@@ -51,10 +51,28 @@ def _decode(data: bytes) -> NDArray[Any] | None:
 def _decode_jpeg(data: bytes) -> NDArray[Any] | None:
     """None too for a file that ends too soon, or that is made of countless scans."""
     header = jpeg_header(data)
-    if header is None or end_of_image(data, header.scan) is None:
+    end = end_of_image(data, header) if header else None
+    if header is None or end is None:
         return None
     pixels = _decode(data)
-    return pixels if pixels is not None and is_whole(data, header, pixels, _decode) else None
+    if pixels is None or not is_whole(data, header.precision, end, pixels, _decode):
+        return None
+    return pixels
+
+
+def _decode_png(data: bytes) -> NDArray[Any] | None:
+    """None too for a file with a chunk that is longer than the file: opencv makes room for it
+    first, for up to four gigabytes."""
+    place, kind = 8, b""  # after the signature (ISO 15948 5.2, 5.3)
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        place += 12 + length
+        if place > len(data):
+            return None
+    return _decode(data)
+
+
+_DECODERS = {"png": _decode_png, "jpeg": _decode_jpeg, "tiff": _decode}
 
 
 def _read_header(data: bytes) -> tuple[str, int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,12 @@ _LOSSY = {
     uid.JPEG2000,
     uid.HTJ2K,
 }
+TRANSFER_SYNTAXES = frozenset(
+    {*uid.UncompressedTransferSyntaxes, _ENCAPSULATED_UNCOMPRESSED, uid.RLELossless}
+    | _JPEG
+    | _JPEG_LS
+    | _JPEG_2000
+)  # all that are read
 _RLE_HEADER_BYTES = 64
 _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 # Bytes of a compressed picture of a single grey: half a bit a pixel, two for lossless JPEG, and
@@ -171,15 +178,15 @@ def _run_lengths(frame: bytes, dtype: np.dtype[Any], rows: int, columns: int) ->
     count, starts = int(header[0]), header[1:].tolist()
     if count != dtype.itemsize or starts[0] != _RLE_HEADER_BYTES:
         raise Refusal("broken_image", "The RLE header does not fit the image it describes.")
-    pixels = rows * columns
-    planes = np.empty((pixels, count), np.uint8)
+    pixels, planes = rows * columns, []
     for place in range(count):
         end = starts[place + 1] if place + 1 < count else len(frame)
-        plane = imagecodecs.packbits_decode(frame[starts[place] : end], out=pixels + _RLE_PADDING)
-        if len(plane) < pixels:
+        plane = np.empty(pixels + _RLE_PADDING, np.uint8)
+        found = imagecodecs.packbits_decode(frame[starts[place] : end], out=plane.data)
+        if len(found) < pixels:
             raise Refusal("broken_image", "The pixel data is shorter than the image it describes.")
-        planes[:, count - 1 - place] = np.frombuffer(plane, np.uint8, pixels)
-    return planes.view(dtype.newbyteorder("<")).reshape(rows, columns)
+        planes.append(plane[:pixels].reshape(rows, columns))
+    return cv2.merge(planes[::-1]).view(dtype.newbyteorder("<")).reshape(rows, columns)
 
 
 def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[Words, int]:
@@ -192,11 +199,14 @@ def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[W
         # openjph is faster for HTJ2K, but its wrapper answers with half pictures
         return _as_words(imagecodecs.jpeg2k_decode(stream), rows, columns), sizes.precision
     header = _of_size(jpeg.jpeg_header(frame), rows, columns)
+    end = jpeg.end_of_image(frame, header)
+    if end is None:  # charls searches for it for seconds
+        raise Refusal("broken_image", "The JPEG code stream has no end where one can be.")
     if syntax in _JPEG_LS and header.kind == jpeg.JPEG_LS:
         return _as_words(imagecodecs.jpegls_decode(frame), rows, columns), header.precision
     if syntax in _JPEG and header.kind in (*jpeg.SEQUENTIAL, jpeg.LOSSLESS):
         pixels = imagecodecs.jpeg8_decode(frame)
-        if not jpeg.is_whole(frame, header, pixels, imagecodecs.jpeg8_decode):
+        if not jpeg.is_whole(frame, header.precision, end, pixels, imagecodecs.jpeg8_decode):
             raise Refusal("broken_image", "The JPEG code stream ends too soon.")
         return _as_words(pixels, rows, columns), header.precision
     raise Refusal("broken_image", "The pixel data is not what its transfer syntax says.")

@@ -242,6 +242,30 @@ def test_file_cut_short_is_refused(suffix: str, part: float, original: NDArray[A
     assert refusal_of(data[: int(part * len(data))]) == "broken_image"
 
 
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
+def test_jpeg_cut_short_and_closed_again_is_refused(colour: bool, part: float) -> None:
+    """libjpeg fills what is missing with middle grey."""
+    shown = cv2.applyColorMap(EIGHT_BIT, cv2.COLORMAP_VIRIDIS) if colour else EIGHT_BIT
+    data = encoded(".jpg", shown)
+    assert refusal_of(data[: int(part * len(data))] + b"\xff\xd9") == "broken_image"
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_jpeg_that_ends_in_middle_grey_is_whole(value: int) -> None:
+    pixels = EIGHT_BIT.copy()
+    pixels[-80:] = value
+    assert np.abs(decoded(encoded(".jpg", pixels))[0].astype(int) - pixels).mean() < 3
+
+
+def test_progressive_jpeg_is_read_unless_it_has_countless_scans() -> None:
+    """Each scan costs a pass over the whole picture, and takes a dozen bytes."""
+    data = _pillow(EIGHT_BIT, "JPEG", progressive=True)
+    assert np.abs(decoded(data)[0].astype(int) - EIGHT_BIT).mean() < 3
+    last = data.rindex(b"\xff\xda")
+    assert refusal_of(data[:last] + data[last:-2] * 100 + data[-2:]) == "broken_image"
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff"])
 def test_file_with_damaged_bytes_is_decoded_or_refused_but_never_fails(suffix: str) -> None:
     original = encoded(suffix, EIGHT_BIT)
@@ -263,6 +287,16 @@ def test_file_with_damaged_bytes_is_decoded_or_refused_but_never_fails(suffix: s
 def test_png_that_claims_too_many_pixels_is_refused_before_decoding() -> None:
     start = time.perf_counter()
     assert refusal_of(png_claiming(60_000, 60_000)) == "too_many_pixels"
+    assert time.perf_counter() - start < QUICKLY
+
+
+def test_png_chunk_longer_than_the_file_is_refused_before_room_is_made_for_it() -> None:
+    """Opencv made room for four gigabytes, and took six seconds."""
+    data = png(EIGHT_BIT)
+    chunk = data.index(b"IDAT") - 4
+    start = time.perf_counter()
+    greedy = data[:chunk] + (2**32 - 20).to_bytes(4) + data[chunk + 4 :]
+    assert refusal_of(greedy) == "broken_image"
     assert time.perf_counter() - start < QUICKLY
 
 
