@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from app.bundle import GATE, Bundle, seal
 from tests.pictures import breast, dicom, encoded, png, real_dicom
 from tests.serving import Service, refused_to_start, serving
 
@@ -91,3 +93,25 @@ def test_operator_may_let_the_gate_only_warn_and_a_request_be_strict(lenient: Se
 def test_setting_that_is_none_is_refused_at_the_start(bundle_folder: Path) -> None:
     status, printed = refused_to_start(bundle_folder, gate="off")
     assert (status, "MAMMOSEQ_GATE" in printed) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def ungated(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle without its gate, sealed anew."""
+    folder = tmp_path_factory.mktemp("store") / bundle.manifest.name / bundle.manifest.version
+    shutil.copytree(bundle.folder, folder)
+    (folder / GATE).unlink()
+    seal(folder, bundle.manifest.model_dump(exclude={"files", "gate"}))
+    return folder
+
+
+def test_bundle_without_a_gate_is_not_served(ungated: Path) -> None:
+    status, printed = refused_to_start(ungated)
+    assert (status, "MAMMOSEQ_GATE=warn" in printed) == (1, True)
+
+
+def test_bundle_without_a_gate_is_served_where_the_gate_only_warns(
+    ungated: Path, tmp_path: Path
+) -> None:
+    with serving(ungated, tmp_path, gate="warn") as service:
+        assert service.post("/predict", content=png(WHOLE), params=QUIET).status_code == 200
