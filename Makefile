@@ -35,8 +35,8 @@ bench: $(DEV)/.done ## service against a bare loop over the same code, side by s
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
 	$(DEV)/bin/python -m training fit --config training/configs/fit.toml
 
-export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>, GATE=the manifest it was fitted on
-	$(DEV)/bin/python -m export --model runs/default --gate $(GATE) --to $(TO)
+export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
+	$(DEV)/bin/python -m export --model runs/default --to $(TO)
 
 image-check: ## build the container image and run it as a cluster would (docs/deploy.md)
 	k8s/build_and_run_image.sh
