@@ -15,6 +15,7 @@ from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, preprocess
 from app.imaging.quality import faults_of
 from app.inference.exams import Sent, single_exam, slots_and_days
+from app.inference.familiarity import familiarity_of
 from app.inference.pipeline import Encoded, Prepared, Stopwatch
 from app.inference.sessions import Sessions
 from app.settings import Settings
@@ -29,6 +30,7 @@ class BareLoop:
         self._bundle = bundle
         self._threads = settings.workers
         self._max_pixels = settings.max_pixels
+        self._familiarity = familiarity_of(bundle, settings.gate)
         self._sessions = Sessions(bundle.encoder, bundle.head, device=settings.device)
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
@@ -46,6 +48,8 @@ class BareLoop:
             Sent(0, facts), pixels, model_input, faults_of(pixels, model_input, facts)
         )
         features = self._sessions.encode(prepared.input.tensor[None])
+        if self._familiarity:
+            self._familiarity.fault_of(features.pooled[0])
         exams = single_exam(prepared.sent)
         reading = self._sessions.read(features, *slots_and_days(exams))
         read = Read(None, {0: Encoded(data, prepared, features)}, exams, reading)

@@ -56,7 +56,9 @@ def outside(
     mean square over the remaining directions, [images]."""
     channels, directions = basis.shape
     standard = (features - mean) / scale
-    rest = standard - (standard @ basis) @ basis.T
+    # not `@`: for so little work BLAS wakes threads of its own, which spin on the pools' cores
+    along = np.einsum("ic,cd->id", standard, basis)
+    rest = standard - np.einsum("id,cd->ic", along, basis)
     return np.asarray(np.sqrt((rest**2).sum(axis=1) / (channels - directions)))
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -132,12 +133,12 @@ class Pipeline:
         async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
             try:
                 prepared = await self.run(
-                    lambda: self._prepare(index, data, said, assumed, gate, alone, watch)
+                    partial(self._prepare, index, data, said, assumed, gate, alone, watch)
                 )
                 with watch.stage("encode"):
                     (waiting,) = self._batcher.submit(prepared.input.tensor[np.newaxis])
                     features = await asyncio.wrap_future(waiting)
-                prepared = self._checked(prepared, features, gate)
+                prepared = await self.run(partial(self._checked, prepared, features, gate))
             except Refusal as refusal:
                 return refusal
             return Encoded(data, prepared, features)
