@@ -83,13 +83,15 @@ async def wanted(
         )
     if target is not None and target not in manifest.classes:
         raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
-    form = negotiated(request.headers.get("accept"))
+    form = negotiated(", ".join(request.headers.getlist("accept")))  # RFC 9110 5.3
     chosen = _chosen(objects)
     kinds = frozenset(kind for kind in OBJECT_KINDS if kind in chosen)
     if form is Form.OBJECTS:
         kinds = kinds or _DEFAULT_OBJECTS
     elif form is Form.REPORT:
         kinds = frozenset({"sr"})
+    elif form is Form.FHIR:  # holds none
+        kinds = frozenset()
     return Wanted(
         question=Question(point, manifest.classes.index(target or manifest.positive_class)),
         form=form,

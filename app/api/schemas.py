@@ -11,6 +11,8 @@ from app.bundle import DISCLAIMER
 from app.imaging.facts import Laterality, Presentation
 
 ObjectKind = Literal["sr", "sc", "seg"]
+# Written into reports and below pictures: nothing longer, and no other text
+ViewIn = Annotated[str, Field(pattern="^[A-Z]{2,4}$")]
 
 
 class ModelIdentity(BaseModel):
@@ -209,7 +211,7 @@ class SeriesExamIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
     date: date
     files: Annotated[list[str], Field(min_length=1)]
-    views: Annotated[list[str], Field(max_length=16)] | None = None
+    views: Annotated[list[ViewIn], Field(max_length=16)] | None = None
 
 
 class SeriesIn(BaseModel):

@@ -18,7 +18,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException, MultiPartParser, MultipartPart
 
 from app.api.schemas import FileIn, FilesIn
 from app.problems import Refusal
@@ -29,6 +29,7 @@ _FORM = "multipart/form-data"
 _RELATED = "multipart/related"
 _JSON = "application/json"
 _ZIP = b"PK\x03\x04"
+_INFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What archivers add of their own accord
 _NOT_SENT = ("__MACOSX/", ".DS_Store", "Thumbs.db")
 
@@ -58,7 +59,35 @@ class Received:
 
 
 class _InMemoryParser(MultiPartParser):
+    """Loses no file: not one that the library takes for a field, nor what a cut body lacks."""
+
     spool_max_size = 2**62  # never to disk; the body limit bounds it
+    ended = False
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        said = part.content_disposition or b""
+        _, options = parse_options_header(said)
+        name = options.get(b"name")
+        if name not in (None, b"series") and b"filename" not in options and _is_file(part):
+            part.content_disposition = said + b'; filename=""'
+        super().on_headers_finished()
+
+    def on_part_end(self) -> None:
+        if self._current_part.file is None and 0 in self._current_part.data:
+            raise MultiPartException("A part that is not text has neither a name nor a type.")
+        super().on_part_end()
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _is_file(part: MultipartPart) -> bool:
+    """Whether a part without ``filename`` is a file nevertheless: by its type, or by ``filename*``
+    (RFC 5987), which older clients write alone for names that are not ASCII."""
+    kind = dict(part.item_headers).get(b"content-type", b"text/plain").lower()
+    of_text = kind.startswith((b"text/", b"application/json"))
+    return not of_text or b"filename*" in (part.content_disposition or b"").lower()
 
 
 async def receive(request: Request, limits: Limits) -> Received | bytes:
@@ -104,15 +133,17 @@ def unpacked(files: Sequence[Upload], limits: Limits) -> tuple[Upload, ...]:
     found: list[Upload] = []
     left = limits.body_bytes
     for file in files:
-        inside = _unzipped(file.content, left) if file.content.startswith(_ZIP) else [file]
+        is_archive = file.content.startswith(_ZIP)
+        inside = _unzipped(file.content, Limits(left, limits.files)) if is_archive else [file]
         found += inside
         left -= sum(len(entry.content) for entry in inside)
         _check_count(len(found), limits)
     return tuple(found)
 
 
-def _unzipped(data: bytes, most_bytes: int) -> list[Upload]:
-    """The files of an archive; their sizes are summed up before anything is inflated."""
+def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
+    """The files of an archive; they are counted and their sizes summed up before anything is
+    inflated."""
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             entries = [
@@ -120,9 +151,13 @@ def _unzipped(data: bytes, most_bytes: int) -> list[Upload]:
                 for entry in archive.infolist()
                 if not entry.is_dir() and not any(part in entry.filename for part in _NOT_SENT)
             ]
-            if sum(entry.file_size for entry in entries) > most_bytes:
+            if len(entries) > limits.files:
+                raise _too_many(limits)
+            if sum(entry.file_size for entry in entries) > limits.body_bytes:
                 raise Refusal("body_too_large", "The archive unpacks to more than is accepted.")
-            # zipfile inflates no more than the size that an entry claims
+            # zipfile inflates no more than the size that an entry claims, but bzip2 and LZMA whole
+            if not all(entry.compress_type in _INFLATED for entry in entries):
+                raise Refusal("broken_archive", "Of compressions, the archive may use deflate.")
             return [Upload(entry.filename, archive.read(entry)) for entry in entries]
     except (
         zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
@@ -149,6 +184,8 @@ async def _read_form(request: Request, limits: Limits) -> Received:
         if "Too many files" in str(error):
             raise _too_many(limits) from None
         raise Refusal("invalid_multipart", "The multipart body is malformed.") from None
+    if not parser.ended:
+        raise Refusal("invalid_multipart", "The multipart body is cut short.")
     files: list[Upload] = []
     series: str | None = None
     for name, value in form.multi_items():
@@ -188,7 +225,7 @@ async def _read_related(request: Request, limits: Limits) -> Received:
             boundary.encode("latin-1"),
             {"on_part_begin": begin, "on_part_data": data, "on_end": end},
         )
-        async for chunk in _limited(request, limits):
+        async for chunk in _without_preamble(_limited(request, limits), boundary):
             parser.write(chunk)
         parser.finalize()
     except (FormParserError, UnicodeEncodeError, ValueError):
@@ -196,6 +233,23 @@ async def _read_related(request: Request, limits: Limits) -> Received:
     if not ended:
         raise Refusal("invalid_multipart", "The multipart body is cut short.")
     return Received(tuple(Upload("", b"".join(part)) for part in parts))
+
+
+async def _without_preamble(
+    chunks: AsyncGenerator[bytes, None], boundary: str
+) -> AsyncGenerator[bytes, None]:
+    """``chunks`` from the first boundary on: what is before is to be ignored (RFC 2046 5.1.1)."""
+    opening = b"\r\n--" + boundary.encode("latin-1")
+    kept = b"\r\n"  # the first boundary may be at the very beginning
+    async for chunk in chunks:
+        kept += chunk
+        place = kept.find(opening)
+        if place >= 0:
+            yield kept[place:]
+            break
+        kept = kept[1 - len(opening) :]
+    async for chunk in chunks:
+        yield chunk
 
 
 async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import cv2
@@ -16,6 +17,9 @@ from app.problems import Refusal
 
 Image.MAX_IMAGE_PIXELS = None  # the caller gives the limit; Pillow only reads headers here
 _FORMATS = ("PNG", "JPEG", "TIFF")
+# An element of file meta information or of group 8 with its representation, as DICOM without its
+# preamble begins (PS3.10 7.1): no other file, and what cannot be read of a mammogram is told
+_BARE_DICOM = re.compile(rb"[\x02\x08]\x00.\x00[A-Z][A-Z]", re.DOTALL)
 
 
 def decode_raster(
@@ -80,12 +84,16 @@ def _read_header(data: bytes) -> tuple[str, int, int]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.format == "MPO":  # a phone's JPEG with a preview behind it
                 return "jpeg", image.height, image.width
-            if getattr(image, "n_frames", 1) != 1:
+            if getattr(image, "is_animated", False):
+                if image.format == "TIFF":
+                    image.seek(1)  # counting them all takes minutes for a chain of a few MB
                 raise Refusal("several_frames", "The file holds more than one image.")
             return str(image.format).lower(), image.height, image.width
     except UnidentifiedImageError:
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise Refusal("broken_image", "The TIFF header cannot be read.") from None
+        if _BARE_DICOM.match(data):
+            raise Refusal("broken_image", "The DICOM file lacks its preamble.") from None
         raise Refusal(
             "unsupported_format", "The data is neither PNG, JPEG, TIFF nor DICOM."
         ) from None

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from app.imaging.attributes import items, text
 from app.render.result import BreastResult, ImageResult, StudyResult
 
 Json = dict[str, Any]
@@ -50,7 +51,7 @@ def _imaging_study(images: list[ImageResult], subject: Json) -> Json:
 
 def _series(uid: str, images: list[ImageResult]) -> Json:
     header = images[0].header
-    modality = str(header.get("Modality")) if header is not None else ""
+    modality = text(header, "Modality") if header is not None else ""
     instances = [
         {"uid": name, "sopClass": {"system": URI, "code": f"urn:oid:{sop_class}"}}
         for name, (image, *_) in _by_uid(images, "SOPInstanceUID").items()
@@ -85,9 +86,9 @@ def _patient(image: ImageResult) -> Json | None:
     if image.header is None or not (patient_id := _text_of(image.header, "PatientID")):
         return None
     identifier: Json = {"value": patient_id}
-    for qualifiers in image.header.get("IssuerOfPatientIDQualifiersSequence") or ():
-        entity = str(qualifiers.get("UniversalEntityID") or "")
-        if qualifiers.get("UniversalEntityIDType") == "ISO" and _UID.fullmatch(entity):
+    for qualifiers in items(image.header, "IssuerOfPatientIDQualifiersSequence"):
+        entity = text(qualifiers, "UniversalEntityID")
+        if text(qualifiers, "UniversalEntityIDType") == "ISO" and _UID.fullmatch(entity):
             identifier["system"] = f"urn:oid:{entity}"
     if issuer := _text_of(image.header, "IssuerOfPatientID"):
         identifier["assigner"] = {"display": issuer}
@@ -96,8 +97,8 @@ def _patient(image: ImageResult) -> Json | None:
 
 def _text_of(header: Dataset, keyword: str) -> str | None:
     """One text that FHIR can carry; None for any other value."""
-    text = header.get(keyword)
-    return text.strip() if isinstance(text, str) and text.strip().isprintable() else None
+    found = text(header, keyword)
+    return found if found.isprintable() else None
 
 
 def _by_uid(images: Iterable[ImageResult], keyword: str) -> dict[str, list[ImageResult]]:
@@ -111,8 +112,8 @@ def _by_uid(images: Iterable[ImageResult], keyword: str) -> dict[str, list[Image
 
 def _uid(image: ImageResult, keyword: str) -> str | None:
     """A UID of the header; None where there is none, or something else in its place."""
-    text = str(image.header.get(keyword) or "") if image.header is not None else ""
-    return text if _UID.fullmatch(text) else None
+    found = text(image.header, keyword) if image.header is not None else ""
+    return found if _UID.fullmatch(found) else None
 
 
 def images_of(breasts: Iterable[BreastResult]) -> Iterator[ImageResult]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
+from app.imaging.attributes import text
 from app.render.result import ImageResult, StudyResult
 
 _VERSION_BITS, _VARIANT_BITS = 0xF000 << 64, 0xC000 << 48
@@ -40,8 +41,8 @@ def device_uid(result: StudyResult) -> str:
 
 def _image_key(image: ImageResult) -> str:
     """The SOP Instance UID; for another format, what was seen in the image."""
-    uid = image.header.get("SOPInstanceUID") if image.header is not None else None
-    return str(uid) if uid else hashlib.sha256(image.heatmap.tobytes()).hexdigest()
+    uid = text(image.header, "SOPInstanceUID") if image.header is not None else ""
+    return uid or hashlib.sha256(image.heatmap.tobytes()).hexdigest()
 
 
 def _uid(*parts: str) -> str:

@@ -145,6 +145,12 @@ def test_fhir_is_answered_by_accept_or_in_the_json(server: Service) -> None:
     assert inside["entry"][-1]["resource"]["result"] == bundle["entry"][-1]["resource"]["result"]
 
 
+def test_accept_may_be_on_several_lines(server: Service) -> None:
+    headers = [("Accept", "text/html"), ("Accept", "application/fhir+json")]
+    response = server.post("/predict", content=STUDY[0], headers=headers)
+    assert response.headers["content-type"] == "application/fhir+json"
+
+
 def test_objects_may_be_made_of_a_single_image(server: Service) -> None:
     response = server.post("/predict", content=real_dicom("rle"), headers={"Accept": OBJECTS})
     assert [d.SOPClassUID for d in parts_of(response)] == [CLASSES["sc"], CLASSES["sr"]]
@@ -183,3 +189,32 @@ def test_form_of_answer_that_there_is_not_is_refused(server: Service) -> None:
     assert (response.status_code, response.json()["code"]) == (406, "not_acceptable")
     response = server.post("/predict", content=STUDY[0], params={"objects": "sr,pdf"})
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "tag", [b"\x10\0\x20\0", b"\x10\0\x21\0", b"\x20\0\x0d\0", b"\x20\0\x0e\0", b"\x08\0\x18\0"]
+)
+def test_identifier_that_cannot_be_read_fails_no_answer(server: Service, tag: bytes) -> None:
+    """As a number of eight bytes a value of four is none; pydicom raises when it is looked at."""
+    same = {"PatientID": "abcd", "IssuerOfPatientID": "efgh"}
+    uids = {"StudyInstanceUID": "1.23", "SeriesInstanceUID": "1.24", "SOPInstanceUID": "1.25"}
+    data = dicom(breast(), **same, **uids)
+    place = data.rindex(tag, 0, data.rindex(b"\xe0\x7f\x10\0"))
+    broken = data[: place + 4] + b"FD" + data[place + 6 :]
+    other = dicom(breast(seed=1, right=True), ImageLaterality="R", **same)
+    if tag == b"\x08\0\x18\0":
+        files = [("f", ("a", broken)), ("f", ("b", other))]
+        query = {"objects": "sr,sc,seg,fhir", "overlay": "none"}
+    else:
+        files = [("f", ("a", broken))]
+        query = {"objects": "fhir", "overlay": "none"}
+    response = server.post("/predict/series", files=files, params=query)
+    assert response.status_code == 200, response.text
+
+
+def test_issuer_that_is_no_sequence_makes_fhir(server: Service) -> None:
+    data = dicom(breast(), IssuerOfPatientID="efgh")
+    place = data.rindex(b"\x10\0\x21\0", 0, data.rindex(b"\xe0\x7f\x10\0"))
+    broken = data[: place + 2] + b"\x24\0" + data[place + 4 :]
+    headers = {"Accept": "application/fhir+json"}
+    assert server.post("/predict", content=broken, headers=headers).status_code == 200

@@ -279,3 +279,18 @@ def test_overlays_of_a_series_are_pictures_of_their_exams(
     for exam in answer["exams"]:
         overlay = exam["images"][0]["heatmap"]["overlay"]
         assert pixels_of(base64.b64decode(overlay["data"])).shape == (552, 380, 3)
+
+
+@pytest.mark.parametrize("view", ["word " * 150_000, "SMITH^J", "cc", ""])
+def test_view_that_is_none_is_refused(server: Service, view: str) -> None:
+    """It would be written below the picture, line by line."""
+    exam = {"date": "2024-01-01", "files": ["a"], "views": [view]}
+    response = server.post(
+        "/predict/series",
+        files=[("files", ("a", real_dicom("explicit")))],
+        data={"series": json.dumps({"exams": [exam]})},
+        params={"objects": "sc", "overlay": "none"},
+    )
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_series")
+    assert "views" in response.json()["detail"]
+    assert "SMITH" not in response.text

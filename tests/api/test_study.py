@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import zipfile
 from typing import Any
 
@@ -144,6 +145,24 @@ def test_every_wrapping_gives_the_same_answer(
         )
 
 
+@pytest.mark.parametrize(
+    "preamble", [b"", b"\r\n", b"Multipart, as MIME has it.\r\n", b"--\r\n-" * 99_999 + b"\r\n"]
+)
+@pytest.mark.parametrize("chunk", [7, 65_536])
+def test_what_is_around_the_parts_is_ignored(server: Service, preamble: bytes, chunk: int) -> None:
+    body = preamble + related([STUDY[0]])[2:] + b"\r\nepilogue"
+    if chunk < 99 and len(preamble) < 99:
+        content: Any = (body[i : i + chunk] for i in range(0, 700, chunk))
+        content = itertools.chain(content, [body[700:]])
+    else:
+        content = body
+    response = server.post(
+        "/predict/series", content=content, headers={"Content-Type": RELATED}, params=QUIET
+    )
+    assert response.status_code == 200, response.text
+    assert places(response.json()) == {"L": [[0]]}
+
+
 def test_single_dicom_body_is_a_study_of_one_file(server: Service) -> None:
     found = server.post("/predict/series", content=STUDY[0], params=QUIET).json()
     assert places(found) == {"L": [[0]]}
@@ -217,6 +236,14 @@ def test_mammogram_that_cannot_be_decoded_is_never_left_out(server: Service) -> 
     assert "1" in refused(server.post("/predict/series", **as_multipart(files)), "broken_image")
 
 
+@pytest.mark.parametrize("first", [b"\x02\0\0\0UL", b"\x08\0\x16\0UI"])
+def test_mammogram_without_a_preamble_is_never_left_out(server: Service, first: bytes) -> None:
+    """Without it, and without file meta information as well."""
+    bare = STUDY[2][STUDY[2].index(first) :]
+    response = server.post("/predict/series", **as_multipart([STUDY[0], bare]))
+    assert "1" in refused(response, "broken_image")
+
+
 def test_copies_are_read_once(server: Service) -> None:
     """The same bytes, and the same instance in another encoding."""
     found = answered(server, [real_dicom("explicit"), real_dicom("explicit"), real_dicom("rle")])
@@ -267,6 +294,46 @@ def test_breast_that_the_newest_exam_does_not_show_says_so(
 
     assert codes(answer) == [[], []]
     assert codes(answered(server, STUDY[2:])) == [["not_in_newest_exam"], []]
+
+
+def form(files: list[bytes], said: str, *, kind: str = "") -> dict[str, Any]:
+    """``multipart/form-data`` whose parts say ``said`` and are of type ``kind``."""
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{i}"{said}\r\n{kind}\r\n'.encode()
+        + data
+        + b"\r\n"
+        for i, data in enumerate(files)
+    ]
+    body = b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+    return {
+        "content": body,
+        "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("", "Content-Type: application/dicom\r\n"),
+        ("; filename*=UTF-8''%e2%82%ac.dcm", ""),
+        ('; filename=""', ""),
+    ],
+)
+def test_form_parts_without_a_file_name_are_files(server: Service, said: str, kind: str) -> None:
+    found = server.post("/predict/series", **form(STUDY, said, kind=kind), params=QUIET).json()
+    assert places(found) == {"L": [[3], [0, 1]], "R": [[2]]}
+
+
+def test_form_part_that_is_not_text_is_never_lost(server: Service) -> None:
+    refused(server.post("/predict/series", **form(STUDY, "")), "invalid_multipart", 400)
+
+
+@pytest.mark.parametrize("cut", [4, 8, 1000])
+def test_form_that_is_cut_short_is_refused(server: Service, cut: int) -> None:
+    """What is missing may be the newest exam."""
+    sent = form(STUDY, '; filename="x"')
+    sent["content"] = sent["content"][:-cut]
+    refused(server.post("/predict/series", **sent), "invalid_multipart", 400)
 
 
 # what the caller may add
@@ -352,6 +419,21 @@ def test_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
     bomb = archive([], **{"zeros.dcm": bytes(300 * 2**20)})
     assert len(bomb) < 2**20
     refused(server.post("/predict/series", content=bomb), "body_too_large", 413)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archive_that_cannot_be_unpacked_within_limits_is_refused(
+    server: Service, method: int
+) -> None:
+    """Some 300 bytes of bzip2 are 400 MB, whatever size the archive claims; broken LZMA raises
+    what nothing else raises."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as packed:
+        packed.writestr("0.dcm", STUDY[0])
+    data = bytearray(target.getvalue())
+    data[60] ^= 255
+    refused(server.post("/predict/series", content=bytes(data)), "broken_archive", 400)
+    refused(server.post("/predict/series", content=target.getvalue()), "broken_archive", 400)
 
 
 def test_too_many_files_in_an_archive_are_refused(server: Service) -> None:

@@ -209,6 +209,21 @@ def test_tiff_of_several_pages_is_refused() -> None:
     assert refusal_of(target.getvalue()) == "several_frames"
 
 
+def test_tiff_of_countless_pages_is_refused_at_once() -> None:
+    """Each page is looked for among all before it: a body of 256 MB would take hours."""
+    data = encoded(".tiff", EIGHT_BIT)
+    data += b"\0" * (len(data) % 2)
+    first = int.from_bytes(data[4:8], "little")
+    end = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    page, chain = data[first:end], bytearray(data)
+    chain[end : end + 4] = len(data).to_bytes(4, "little")
+    for number in range(1, 30_001):
+        chain += page + (len(data) + number * (len(page) + 4)).to_bytes(4, "little")
+    start = time.perf_counter()
+    assert refusal_of(bytes(chain)) == "several_frames"
+    assert time.perf_counter() - start < 1
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_tiff_of_another_depth_is_refused(dtype: type) -> None:
     assert refusal_of(_pillow(EIGHT_BIT.astype(dtype), "TIFF")) == "unsupported_depth"
