@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.api.schemas import SeriesIn
 from app.api.uploads import Upload, first_fault
-from app.inference.pipeline import Stated
+from app.imaging.facts import Stated
 from app.problems import Refusal
 
 

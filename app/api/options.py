@@ -12,8 +12,8 @@ from app.api.answers import Pictures
 from app.api.documents import OBJECT_KINDS
 from app.api.negotiate import Form, negotiated
 from app.api.results import Question
-from app.api.schemas import ObjectKind
-from app.imaging.facts import Assumed, Laterality
+from app.api.schemas import ObjectKind, ViewIn
+from app.imaging.facts import Laterality, Stated
 from app.inference.pipeline import Gate
 from app.problems import Refusal
 from app.settings import Settings
@@ -32,7 +32,7 @@ class Wanted:
     fhir: bool
     pictures: Pictures
     gate: Gate
-    assumed: Assumed
+    assumed: Stated
 
 
 async def wanted(
@@ -66,8 +66,7 @@ async def wanted(
         Laterality | None, Query(description="the breast, where a file does not say it")
     ] = None,
     view: Annotated[
-        str | None,
-        Query(description="the view, where a file does not say it", pattern="^[A-Z]{2,4}$"),
+        ViewIn | None, Query(description="the view, where a file does not say it")
     ] = None,
     exam_date: Annotated[
         date | None, Query(description="the date of the exam, where a file does not say it")
@@ -103,7 +102,7 @@ async def wanted(
             map=map,
         ),
         gate=gate or settings.gate,
-        assumed=Assumed(exam_date, laterality, view),
+        assumed=Stated(exam_date, laterality, view),
     )
 
 

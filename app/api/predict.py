@@ -18,8 +18,9 @@ from app.api.options import Wanted, wanted
 from app.api.respond import respond
 from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
 from app.api.uploads import Limits, parse_file, parse_files, receive, unpacked
+from app.imaging.facts import Stated
 from app.inference.exams import order_exams, single_exam
-from app.inference.pipeline import Encoded, Pipeline, Stated, Stopwatch
+from app.inference.pipeline import Encoded, Pipeline, Stopwatch
 from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
 from app.problems import PROBLEMS, Refusal
 from app.render.result import StudyResult

@@ -43,15 +43,15 @@ class ImageFacts:
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """What is taken for true of an image whose file does not say it."""
+class Stated:
+    """What the caller says of an image, or of every image whose file does not say it."""
 
     exam_date: date | None = None
     laterality: Laterality | None = None
     view: str | None = None
 
 
-def completed(facts: ImageFacts, assumed: Assumed) -> ImageFacts:
+def completed(facts: ImageFacts, assumed: Stated) -> ImageFacts:
     """``facts`` with what they lack taken from ``assumed``; what the file says stays."""
     day = assumed.exam_date
     completed = replace(

@@ -86,7 +86,9 @@ def _read_header(data: bytes) -> tuple[str, int, int]:
                 return "jpeg", image.height, image.width
             if getattr(image, "is_animated", False):
                 if image.format == "TIFF":
-                    image.seek(1)  # counting them all takes minutes for a chain of a few MB
+                    image.seek(
+                        1
+                    )  # counting takes seconds for a chain of a few MB, and grows with its square
                 raise Refusal("several_frames", "The file holds more than one image.")
             return str(image.format).lower(), image.height, image.width
     except UnidentifiedImageError:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from app import metrics
 from app.bundle import Bundle
 from app.imaging.decode import decode
-from app.imaging.facts import Assumed, Laterality, completed
+from app.imaging.facts import Stated, completed
 from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
 from app.imaging.quality import Fault, faults_of
 from app.inference.batcher import Batcher
@@ -38,15 +37,6 @@ T = TypeVar("T")
 
 
 Gate = Literal["refuse", "warn"]
-
-
-@dataclass(frozen=True)
-class Stated:
-    """What the caller says of an image."""
-
-    exam_date: date | None = None
-    laterality: Laterality | None = None
-    view: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +108,7 @@ class Pipeline:
         self,
         files: Sequence[bytes],
         stated: Sequence[Stated],
-        assumed: Assumed,
+        assumed: Stated,
         gate: Gate,
         watch: Stopwatch,
     ) -> list[Encoded | Refusal]:
@@ -189,7 +179,7 @@ class Pipeline:
         index: int,
         data: bytes,
         stated: Stated,
-        assumed: Assumed,
+        assumed: Stated,
         gate: Gate,
         alone: bool,
         watch: Stopwatch,
