@@ -86,9 +86,8 @@ def _read_header(data: bytes) -> tuple[str, int, int]:
                 return "jpeg", image.height, image.width
             if getattr(image, "is_animated", False):
                 if image.format == "TIFF":
-                    image.seek(
-                        1
-                    )  # counting takes seconds for a chain of a few MB, and grows with its square
+                    # to the second page only: counting a chain of a few MB takes seconds
+                    image.seek(1)
                 raise Refusal("several_frames", "The file holds more than one image.")
             return str(image.format).lower(), image.height, image.width
     except UnidentifiedImageError:
