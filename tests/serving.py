@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
+
+from app.api.application import create_application
+from app.inference.pipeline import Pipeline
+from app.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
@@ -93,6 +99,26 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@contextmanager
+def serving_here(pipeline: Pipeline, settings: Settings) -> Iterator[httpx.Client]:
+    """A real server in this process, for tests that break a part of it; a client for it."""
+    port = free_port()
+    config = uvicorn.Config(
+        create_application(pipeline, settings), port=port, access_log=False, log_config=None
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def _wait_until_ready(service: Service) -> None:
