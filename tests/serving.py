@@ -17,10 +17,7 @@ from typing import Any
 
 import httpx
 import uvicorn
-
-from app.api.application import create_application
-from app.inference.pipeline import Pipeline
-from app.settings import Settings
+from starlette.types import ASGIApp
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
@@ -102,12 +99,10 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
 
 
 @contextmanager
-def serving_here(pipeline: Pipeline, settings: Settings) -> Iterator[httpx.Client]:
+def serving_here(application: ASGIApp) -> Iterator[httpx.Client]:
     """A real server in this process, for tests that break a part of it; a client for it."""
     port = free_port()
-    config = uvicorn.Config(
-        create_application(pipeline, settings), port=port, access_log=False, log_config=None
-    )
+    config = uvicorn.Config(application, port=port, access_log=False, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from app.api.application import create_application
 from app.bundle import Bundle
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
@@ -22,7 +23,7 @@ def broken(bundle: Bundle) -> Iterator[httpx.Client]:
     """The application with the encoder of a real session that can run nothing in its place."""
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
-    with serving_here(pipeline, settings) as client:
+    with serving_here(create_application(pipeline, settings)) as client:
         assert client.post("/predict", content=IMAGE).status_code == 200
         assert client.get("/healthz/ready").status_code == 200
         pipeline.sessions._encoder = session_of(encoder_that_fails_above(-1))
