@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve bridge test soak fuzz docs bench train export requirements image-check clean
+.PHONY: help serve bridge test soak fuzz docs bench overload capacity train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,12 @@ docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 
 bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
 	$(DEV)/bin/python -m benchmarks.overhead
+
+overload: $(DEV)/.done ## up to ten times the load that the service can carry
+	$(DEV)/bin/python -m benchmarks.overload
+
+capacity: $(DEV)/.done ## three replicas behind haproxy against the model in docs/performance.md
+	$(DEV)/bin/python -m benchmarks.replicas
 
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
 	$(DEV)/bin/python -m training fit --config training/configs/fit.toml

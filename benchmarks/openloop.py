@@ -15,7 +15,7 @@ import re
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmarks.client import LoadError
@@ -105,21 +105,45 @@ def series(
 
 def saturate(port: int, request: Request, *, concurrency: int, seconds: float) -> float:
     """Requests a second in a closed loop: a new one for each answer. Raises ``LoadError``."""
+    start = time.perf_counter()
+    deadline = start + seconds
+    outcomes = repeat(
+        port, request, concurrency=concurrency, until=lambda: time.perf_counter() >= deadline
+    )
+    wall = time.perf_counter() - start
+    others = {outcome.status for outcome in outcomes} - {200}
+    if others:
+        raise LoadError(f"status {', '.join(map(str, others))} in a closed loop")
+    return len(outcomes) / wall
+
+
+def repeat(
+    port: int, request: Request, *, concurrency: int, until: Callable[[], bool]
+) -> list[Outcome]:
+    """A closed loop until it is time to stop, and what became of every request.
+
+    Raises ``LoadError`` when answers fail to come.
+    """
+    outcomes: list[Outcome] = []
     with _Client(port) as client:
-        start = time.perf_counter()
-        deadline = start + seconds
+
+        def send() -> None:
+            now = time.perf_counter()
+            outcomes.append(Outcome("", now, now))
+            client.send(request, outcomes[-1])
+
         for _ in range(concurrency):
-            client.send(request, Outcome("", start, start))
-        done = 0
+            send()
+        last = time.perf_counter()
         while client.busy:
-            for outcome in client.answered(_GRACE_SECONDS):
-                if outcome.status != 200:
-                    raise LoadError(f"status {outcome.status} in a closed loop")
-                done += 1
-                now = time.perf_counter()
-                if now < deadline:
-                    client.send(request, Outcome("", now, now))
-        return done / (time.perf_counter() - start)
+            answered = len(client.answered(_GRACE_SECONDS))
+            last = time.perf_counter() if answered else last
+            if time.perf_counter() > last + _GRACE_SECONDS:
+                raise LoadError(f"no answer within {_GRACE_SECONDS:.0f} s in a closed loop")
+            for _ in range(concurrency - client.busy):
+                if not until():
+                    send()
+    return outcomes
 
 
 def offer(port: int, pid: int, loads: Mapping[str, Load], *, seconds: float) -> Offered:

@@ -40,7 +40,7 @@ from benchmarks.service import Service, ServiceError, running_service
 MULTIPLES = (0.5, 1.0, 2.0, 5.0, 10.0)
 GOODPUT_TARGET = 0.90  # of capacity, at ten times of it
 _STARVED = 0.5  # of its fair share
-_CONCURRENCY = 8
+_IMAGES_PER_CORE = 4  # in the closed loop
 _WARM_UP_SECONDS = 1.5
 _BUSY = 0.25  # load average per core from which figures are called doubtful
 
@@ -167,16 +167,17 @@ def _capacity(
     """Requests a second of each kind alone: the median of three turns in a closed loop."""
     found: dict[str, float] = {}
     for kind, request in requests.items():
+        concurrency = max(2, _IMAGES_PER_CORE * available_cores() // request.images)
         rates = [
             openloop.saturate(
-                service.port, request, concurrency=_CONCURRENCY, seconds=options.seconds / 3
+                service.port, request, concurrency=concurrency, seconds=options.seconds / 3
             )
             for _ in range(3)
         ]
         found[kind] = median(rates)
         print(
             f"capacity, {kind}: {found[kind]:.1f} requests/s, {found[kind] * request.images:.1f} "
-            f"images/s (closed loop of {_CONCURRENCY}, {min(rates):.1f}..{max(rates):.1f})",
+            f"images/s (closed loop of {concurrency}, {min(rates):.1f}..{max(rates):.1f})",
             flush=True,
         )
     return found
