@@ -12,6 +12,7 @@ from app.api.answers import Outputs, Pictures, predict_answer
 from app.api.results import Question, Read, study_result
 from app.bundle import Bundle
 from app.imaging.decode import decode
+from app.imaging.display import displayed
 from app.imaging.preprocess import InputGeometry, preprocess
 from app.imaging.quality import faults_of
 from app.inference.exams import Sent, single_exam, slots_and_days
@@ -44,16 +45,16 @@ class BareLoop:
         watch = Stopwatch()
         pixels, facts = decode(data, self._max_pixels)
         model_input = preprocess(pixels, self._size)
-        prepared = Prepared(
-            Sent(0, facts), pixels, model_input, faults_of(pixels, model_input, facts)
-        )
-        features = self._sessions.encode(prepared.input.tensor[None])
+        faults = faults_of(pixels, model_input, facts)
+        shown = displayed(pixels, self._pictures.overlay_long_side, inverted=model_input.inverted)
+        prepared = Prepared(Sent(0, facts), model_input.crop, model_input.inverted, faults, shown)
+        features = self._sessions.encode(model_input.tensor[None])
         if self._familiarity:
             self._familiarity.fault_of(features.pooled[0])
         exams = single_exam(prepared.sent)
         reading = self._sessions.read(features, *slots_and_days(exams))
-        read = Read(None, {0: Encoded(data, prepared, features)}, exams, reading)
-        result = study_result("bare", self._bundle, self._question, [read], [], with_headers=False)
+        read = Read(None, {0: Encoded(prepared, features)}, exams, reading)
+        result = study_result("bare", self._bundle, self._question, [read], [])
         outputs = Outputs([], None, watch.milliseconds())
         return predict_answer(result, self._pictures, outputs).model_dump_json(by_alias=True)
 

@@ -20,8 +20,9 @@ import pydicom
 
 from app.bundle import Manifest, find_bundle, load_bundle
 from app.imaging.decode import decode
+from app.imaging.display import displayed
 from app.imaging.preprocess import InputGeometry, preprocess
-from app.render.result import BreastResult, ExamResult, ImageResult, StudyResult
+from app.render.result import CAPTURE_LONG_SIDE, BreastResult, ExamResult, ImageResult, StudyResult
 from app.render.secondary_capture import secondary_captures
 from app.render.segmentation import segmentations
 from benchmarks.inputs import synthetic_files
@@ -50,7 +51,8 @@ def main() -> None:
         if data[128:132] != b"DICM":
             continue
         result = _read(data, bundle.manifest, bundle.sha256)
-        rows, columns = result.breasts[0].exams[0].images[0].pixels.shape
+        facts = result.breasts[0].exams[0].images[0].facts
+        rows, columns = facts.rows, facts.columns
         for kind, write in writers.items():
             seconds = []
             for _ in range(_ROUNDS):
@@ -72,7 +74,8 @@ def _read(data: bytes, manifest: Manifest, sha256: str) -> StudyResult:
         header.StudyInstanceUID = header.SeriesInstanceUID = pydicom.uid.generate_uid()
     shape = (manifest.heatmap.rows, manifest.heatmap.columns)
     heatmap = np.random.default_rng(0).random(shape, np.float32)
-    image = ImageResult(0, header, facts, pixels, seen.crop, seen.inverted, heatmap)
+    shown = displayed(pixels, CAPTURE_LONG_SIDE, inverted=seen.inverted)
+    image = ImageResult(0, header, facts, shown, seen.crop, seen.inverted, heatmap)
     exam = ExamResult(facts.exam_time and facts.exam_time.date(), 0, 0.4, 0.1, (image,))
     breast = BreastResult(
         laterality=facts.laterality,

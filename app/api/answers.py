@@ -26,6 +26,7 @@ from app.api.schemas import (
     StudyAnswer,
     WarningBody,
 )
+from app.imaging.display import crop_in, smaller
 from app.inference.study import Ignored
 from app.render.heatmap import (
     ImageType,
@@ -159,14 +160,11 @@ def _heatmap(
     heatmap, crop = image.heatmap, image.crop
     overlay = None
     if pictures.overlay:
+        assert image.shown is not None
+        shown = smaller(image.shown, pictures.overlay_long_side)
+        box = crop_in(shown, crop, image.facts.rows, image.facts.columns)
         data, height, width = encode_overlay(
-            image.pixels,
-            heatmap,
-            crop,
-            inverted=image.inverted,
-            scale=breast.scale,
-            long_side=pictures.overlay_long_side,
-            image_type=pictures.overlay,
+            shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay
         )
         overlay = Picture(
             media_type="image/png" if pictures.overlay == "png" else "image/jpeg",

@@ -14,8 +14,9 @@ from app.api.negotiate import Form, negotiated
 from app.api.results import Question
 from app.api.schemas import ObjectKind, ViewIn
 from app.imaging.facts import Laterality, Stated
-from app.inference.pipeline import Gate
+from app.inference.pipeline import Gate, Kept
 from app.problems import Refusal
+from app.render.result import CAPTURE_LONG_SIDE
 from app.settings import Settings
 
 _DEFAULT_OBJECTS: frozenset[ObjectKind] = frozenset({"sr", "sc"})  # of a DICOM answer
@@ -33,6 +34,13 @@ class Wanted:
     pictures: Pictures
     gate: Gate
     assumed: Stated
+
+    @property
+    def kept(self) -> Kept:
+        """What must be kept of every image for it."""
+        sides = [self.pictures.overlay_long_side] if self.pictures.overlay else []
+        sides += [CAPTURE_LONG_SIDE] if "sc" in self.objects else []
+        return Kept(max(sides, default=None), header=bool(self.objects) or self.fhir)
 
 
 async def wanted(

@@ -112,7 +112,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
             raise Refusal("several_files", f"{len(received.files)} files were sent.")
         watch = Stopwatch()
         (image,) = await pipeline.look_at(
-            [received.files[0].content], [Stated()], wanted.assumed, wanted.gate, watch
+            [received.files[0].content], [Stated()], wanted.assumed, wanted.gate, wanted.kept, watch
         )
         if isinstance(image, Refusal):
             raise image
@@ -165,7 +165,12 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
         stated = stated_of(files, description) if description else [Stated()] * len(files)
         watch = Stopwatch()
         seen = await pipeline.look_at(
-            [file.content for file in files], stated, wanted.assumed, wanted.gate, watch
+            [file.content for file in files],
+            stated,
+            wanted.assumed,
+            wanted.gate,
+            wanted.kept,
+            watch,
         )
         if description:
             images = _all(seen)

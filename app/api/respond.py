@@ -45,7 +45,6 @@ async def respond(
                 wanted.question,
                 reads,
                 ignored,
-                with_headers=bool(wanted.objects) or wanted.fhir,
             )
             files = dicom_files(result, wanted.objects)
             fhir = fhir_json(result) if wanted.fhir else None

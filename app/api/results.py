@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from app import metrics
 from app.bundle import Bundle, Manifest, OperatingPoint
-from app.imaging.dicom import read_header
 from app.imaging.facts import Laterality
 from app.inference.exams import Exam, series_warnings
 from app.inference.pipeline import Encoded
@@ -46,10 +45,8 @@ def study_result(
     question: Question,
     reads: Sequence[Read],
     ignored: Sequence[Ignored],
-    *,
-    with_headers: bool,
 ) -> StudyResult:
-    """The result of a request; ``with_headers`` keeps the DICOM headers, for DICOM and FHIR.
+    """The result of a request.
 
     Every breast is warned of the files that were left out, since any of them may have shown it,
     and of not being in the newest exam.
@@ -64,13 +61,7 @@ def study_result(
         operating_point=question.operating_point,
         target_class=bundle.manifest.classes[question.target_class],
         breasts=tuple(
-            _breast(
-                bundle.manifest,
-                question,
-                read,
-                [*left_out, *_out_of_date(read, newest)],
-                with_headers=with_headers,
-            )
+            _breast(bundle.manifest, question, read, [*left_out, *_out_of_date(read, newest)])
             for read in reads
         ),
     )
@@ -81,8 +72,6 @@ def _breast(
     question: Question,
     read: Read,
     of_request: list[tuple[str, str]],
-    *,
-    with_headers: bool,
 ) -> BreastResult:
     reading = read.reading
     probabilities = softmax(reading.logits)
@@ -95,11 +84,7 @@ def _breast(
             probability_after=influence.probability_after,
             change=influence.change,
             images=tuple(
-                _image(
-                    read.images[index],
-                    reading.heatmaps[t, v, question.target_class],
-                    with_header=with_headers,
-                )
+                _image(read.images[index], reading.heatmaps[t, v, question.target_class])
                 for v, index in enumerate(exam.images)
             ),
         )
@@ -123,18 +108,17 @@ def _breast(
     )
 
 
-def _image(image: Encoded, heatmap: NDArray[np.float32], *, with_header: bool) -> ImageResult:
+def _image(image: Encoded, heatmap: NDArray[np.float32]) -> ImageResult:
     prepared = image.prepared
-    facts = prepared.sent.agreed_facts
-    is_dicom = facts.format == "dicom"
     return ImageResult(
         index=prepared.sent.index,
-        header=read_header(image.data) if with_header and is_dicom else None,
-        facts=facts,
-        pixels=prepared.pixels,
-        crop=prepared.input.crop,
-        inverted=prepared.input.inverted,
+        header=prepared.header,
+        facts=prepared.sent.agreed_facts,
+        shown=prepared.shown,
+        crop=prepared.crop,
+        inverted=prepared.inverted,
         heatmap=heatmap,
+        content_key=prepared.sent.content_key,
     )
 
 
@@ -167,7 +151,7 @@ def _warnings(read: Read, scale: float) -> list[tuple[str, str]]:
     for image in images:
         prefix = f"Image {image.sent.index}: " if several else ""
         own = list(image.sent.facts.warnings)
-        if image.input.inverted:
+        if image.inverted:
             own.append(("inverted", "The background is bright; the grey scale was inverted."))
         own += [(fault.code, fault.detail) for fault in image.faults]
         notes += [(code, prefix + detail) for code, detail in own]

@@ -14,17 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from app import metrics
 from app.bundle import Bundle
 from app.imaging.decode import decode
+from app.imaging.dicom import read_header
+from app.imaging.display import displayed
 from app.imaging.facts import Stated, completed
-from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
+from app.imaging.preprocess import Crop, InputGeometry, preprocess
 from app.imaging.quality import Fault, faults_of
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
@@ -40,21 +43,34 @@ Gate = Literal["refuse", "warn"]
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What is kept of an image besides its features: a picture of at most ``long_side`` pixels,
+    if one is wanted, and the DICOM header with a key of the file's content."""
+
+    long_side: int | None
+    header: bool
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """An image ready for the encoder; ``pixels`` uint8 or uint16 [rows, columns] as decoded,
-    ``faults`` what the quality gate found and let pass."""
+    """An image that was looked at.
+
+    ``crop`` and ``inverted`` say how it became the model's input, ``faults`` what the quality gate
+    found and let pass; ``shown`` is the whole image small, uint8 [height, width].
+    """
 
     sent: Sent
-    pixels: NDArray[Any]
-    input: ModelInput
+    crop: Crop
+    inverted: bool
     faults: tuple[Fault, ...] = ()
+    shown: NDArray[np.uint8] | None = None
+    header: Dataset | None = None
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prepared image with the encoder's ``features`` of it, and the file that it came from."""
+    """A prepared image with the encoder's ``features`` of it."""
 
-    data: bytes
     prepared: Prepared
     features: Features
 
@@ -110,6 +126,7 @@ class Pipeline:
         stated: Sequence[Stated],
         assumed: Stated,
         gate: Gate,
+        kept: Kept,
         watch: Stopwatch,
     ) -> list[Encoded | Refusal]:
         """Decode, check and encode every file on its own, in parallel and batched with those of
@@ -122,16 +139,16 @@ class Pipeline:
 
         async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
             try:
-                prepared = await self.run(
-                    partial(self._prepare, index, data, said, assumed, gate, alone, watch)
+                prepared, tensor = await self.run(
+                    partial(self._prepare, index, data, said, assumed, gate, kept, alone, watch)
                 )
                 with watch.stage("encode"):
-                    (waiting,) = self._batcher.submit(prepared.input.tensor[np.newaxis])
+                    (waiting,) = self._batcher.submit(tensor[np.newaxis])
                     features = await asyncio.wrap_future(waiting)
                 prepared = await self.run(partial(self._checked, prepared, features, gate))
             except Refusal as refusal:
                 return refusal
-            return Encoded(data, prepared, features)
+            return Encoded(prepared, features)
 
         jobs = (
             one(i, data, said) for i, (data, said) in enumerate(zip(files, stated, strict=True))
@@ -181,22 +198,30 @@ class Pipeline:
         stated: Stated,
         assumed: Stated,
         gate: Gate,
+        kept: Kept,
         alone: bool,
         watch: Stopwatch,
-    ) -> Prepared:
+    ) -> tuple[Prepared, NDArray[np.float32]]:
         with watch.stage("decode"):
             pixels, facts = decode(data, self._max_pixels, self._accept)
         with watch.stage("preprocess"):
             model_input = preprocess(pixels, self._size)
             faults = faults_of(pixels, model_input, facts)
+            shown = (
+                displayed(pixels, kept.long_side, inverted=model_input.inverted)
+                if kept.long_side is not None
+                else None
+            )
         if faults and gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
         sent = Sent(
             index=index,
             facts=completed(facts, assumed),
-            content_key=hashlib.sha256(data).hexdigest() if not alone else None,
+            content_key=None if alone and not kept.header else hashlib.sha256(data).hexdigest(),
             stated_date=stated.exam_date,
             stated_laterality=stated.laterality,
             stated_view=stated.view,
         )
-        return Prepared(sent, pixels, model_input, faults)
+        header = read_header(data) if kept.header and facts.format == "dicom" else None
+        prepared = Prepared(sent, model_input.crop, model_input.inverted, faults, shown, header)
+        return prepared, model_input.tensor

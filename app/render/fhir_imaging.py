@@ -5,7 +5,6 @@ Of the headers only UIDs, modality, dates and the patient's ID with its issuer l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import uuid
@@ -121,11 +120,10 @@ def images_of(breasts: Iterable[BreastResult]) -> Iterator[ImageResult]:
 
 
 def image_name(image: ImageResult) -> str:
-    """What an image is known by: its SOP Instance UID, else the SHA-256 of its pixels."""
-    shape = str((image.pixels.shape, image.pixels.dtype.str)).encode()
-    return (
-        _uid(image, "SOPInstanceUID") or hashlib.sha256(shape + image.pixels.tobytes()).hexdigest()
-    )
+    """What an image is known by: its SOP Instance UID, else the SHA-256 of its file."""
+    name = _uid(image, "SOPInstanceUID") or image.content_key
+    assert name is not None
+    return name
 
 
 def urn_of(*what: Any) -> str:

@@ -14,7 +14,6 @@ from app.imaging.preprocess import Crop
 _OPACITY = 0.55  # of the overlay where the map is at its maximum
 _JPEG_QUALITY = 85
 _HALF = 0.5  # of the peak: what the box holds
-_SAMPLED_SIDE = 160  # pixels a side from which the grey range is estimated
 
 _LEVELS = np.arange(256, dtype=np.uint8)
 # By map level: how much of the mammogram is kept, of 255, and the colour laid over it
@@ -96,64 +95,33 @@ def encode_map(heatmap: NDArray[np.float32], scale: float) -> bytes:
 
 
 def encode_overlay(
-    pixels: NDArray[Any],
+    shown: NDArray[np.uint8],
     heatmap: NDArray[np.float32],
-    crop: Crop,
+    box: Crop,
     *,
-    inverted: bool,
     scale: float,
-    long_side: int,
     image_type: ImageType,
 ) -> tuple[bytes, int, int]:
     """``draw_overlay`` as a file; returns it with its height and width."""
-    picture = draw_overlay(
-        pixels, heatmap, crop, inverted=inverted, scale=scale, long_side=long_side
-    )
+    picture = draw_overlay(shown, heatmap, box, scale=scale)
     height, width = picture.shape[:2]
     return _encoded(f".{image_type}", picture), height, width
 
 
 def draw_overlay(
-    pixels: NDArray[Any],
-    heatmap: NDArray[np.float32],
-    crop: Crop,
-    *,
-    inverted: bool,
-    scale: float,
-    long_side: int,
+    shown: NDArray[np.uint8], heatmap: NDArray[np.float32], box: Crop, *, scale: float
 ) -> NDArray[np.uint8]:
     """The mammogram with the map over it, uint8 [height, width, blue green red].
 
-    Only the breast that the model saw is coloured; small images are not enlarged. ``scale`` is
-    the map value of full colour.
+    ``shown`` [height, width] is the picture to draw on and ``box`` the crop in its pixels: only
+    the breast that the model saw is coloured. ``scale`` is the map value of full colour.
     """
-    rows, columns = pixels.shape
-    zoom = min(1.0, long_side / max(rows, columns))
-    width, height = max(1, round(columns * zoom)), max(1, round(rows * zoom))
-    grey = _display_grey(pixels, width, height)
-    if inverted:
-        grey = 255 - grey
-    top, left = round(crop.top * zoom), round(crop.left * zoom)
-    bottom = min(height, round((crop.top + crop.height) * zoom))
-    right = min(width, round((crop.left + crop.width) * zoom))
-    picture: NDArray[Any] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    heat: NDArray[Any] = cv2.flip(heatmap, 1) if crop.flipped else heatmap
-    picture[top:bottom, left:right] = _blend(grey[top:bottom, left:right], levels(heat, scale))
+    rows = slice(box.top, box.top + box.height)
+    columns = slice(box.left, box.left + box.width)
+    picture: NDArray[Any] = cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
+    heat: NDArray[Any] = cv2.flip(heatmap, 1) if box.flipped else heatmap
+    picture[rows, columns] = _blend(shown[rows, columns], levels(heat, scale))
     return picture
-
-
-def _display_grey(pixels: NDArray[Any], width: int, height: int) -> NDArray[np.uint8]:
-    """Shrink to ``height`` x ``width`` and stretch the grey range to 8 bit."""
-    whole = min(pixels.shape[0] // height, pixels.shape[1] // width)
-    if whole > 1:  # averaging by a whole factor first is several times cheaper
-        size = (pixels.shape[1] // whole, pixels.shape[0] // whole)
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    step = max(1, max(pixels.shape) // _SAMPLED_SIDE)
-    low, high = np.percentile(pixels[::step, ::step], (0.5, 99.8))
-    grey = cv2.convertScaleAbs(cv2.subtract(pixels, low), alpha=255.0 / max(high - low, 1.0))
-    if grey.shape != (height, width):
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(grey, np.uint8)
 
 
 def _blend(grey: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +13,27 @@ from app.bundle import Manifest, OperatingPoint
 from app.imaging.facts import ImageFacts, Laterality
 from app.imaging.preprocess import Crop
 
+CAPTURE_LONG_SIDE = 1700  # pixels, of the picture in a Secondary Capture; with text below 2048
+
 
 @dataclass(frozen=True)
 class ImageResult:
     """One image that was read.
 
     ``index`` is its place in the request, ``header`` its DICOM header without pixels (None for
-    other formats), ``pixels`` uint8 or uint16 [rows, columns] as presented, ``heatmap`` float32
-    [rows, columns] on the model's native grid.
+    other formats), ``shown`` the whole image small, uint8 [height, width] (None if no picture is
+    wanted), ``crop`` in pixels of the image, ``heatmap`` float32 [rows, columns] on the model's
+    native grid. ``content_key`` is the SHA-256 of its file, None where it was not needed.
     """
 
     index: int
     header: Dataset | None
     facts: ImageFacts
-    pixels: NDArray[Any]
+    shown: NDArray[np.uint8] | None
     crop: Crop
     inverted: bool
     heatmap: NDArray[np.float32]
+    content_key: str | None = None
 
 
 @dataclass(frozen=True)

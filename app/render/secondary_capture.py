@@ -16,12 +16,12 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from app.bundle import DISCLAIMER
+from app.imaging.display import crop_in, smaller
 from app.render import dicom
 from app.render.heatmap import draw_overlay
-from app.render.result import StudyResult
+from app.render.result import CAPTURE_LONG_SIDE, StudyResult
 from app.render.uids import instance_uid
 
-_LONG_SIDE = 1700  # pixels, of the overlay; with its text it stays below 2048
 _NARROWEST = 640  # a smaller picture gets black sides, so that its text can be read
 _QUALITY = 90
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -99,14 +99,10 @@ def _caption(result: StudyResult, stored: dicom.Stored) -> list[str]:
 def _captioned_overlay(result: StudyResult, stored: dicom.Stored) -> NDArray[np.uint8]:
     """The overlay with its text below, uint8 [height, width, blue green red]."""
     image = stored.image
-    overlay = draw_overlay(
-        image.pixels,
-        image.heatmap,
-        image.crop,
-        inverted=image.inverted,
-        scale=stored.breast.scale,
-        long_side=_LONG_SIDE,
-    )
+    assert image.shown is not None
+    shown = smaller(image.shown, CAPTURE_LONG_SIDE)
+    box = crop_in(shown, image.crop, image.facts.rows, image.facts.columns)
+    overlay = draw_overlay(shown, image.heatmap, box, scale=stored.breast.scale)
     width = max(_NARROWEST, overlay.shape[1])
     left = (width - overlay.shape[1]) // 2
     right = width - overlay.shape[1] - left

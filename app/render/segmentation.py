@@ -64,7 +64,7 @@ def on_source_grid(
 
 def _segmentation(result: StudyResult, stored: dicom.Stored, number: int) -> bytes:
     image = stored.image
-    rows, columns = image.pixels.shape
+    rows, columns = image.facts.rows, image.facts.columns
     dataset = dicom.new_object(
         result,
         "map",

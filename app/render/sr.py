@@ -299,15 +299,14 @@ def _image_library_entry(image: dicom.Stored) -> ImageContentItem:
     entry = ImageContentItem(
         _SOURCE, reference.sop_class, reference.instance, relationship_type="CONTAINS"
     )
-    rows, columns = image.image.pixels.shape
     described: list[ContentItem] = []
     if image.laterality is not None:
         described.append(CodeContentItem(_IMAGE_LATERALITY, _SIDE[image.laterality]))
     if facts.view in _VIEW:
         described.append(CodeContentItem(_IMAGE_VIEW, _VIEW[facts.view]))
     described += [
-        NumContentItem(_ROWS, rows, _PIXELS),
-        NumContentItem(_COLUMNS, columns, _PIXELS),
+        NumContentItem(_ROWS, facts.rows, _PIXELS),
+        NumContentItem(_COLUMNS, facts.columns, _PIXELS),
     ]
     entry.ContentSequence = ContentSequence([*map(_acquired, described)])
     return entry

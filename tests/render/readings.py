@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from app.bundle import Manifest
 from app.imaging.decode import decode
+from app.imaging.display import displayed
 from app.imaging.facts import Laterality
 from app.imaging.preprocess import InputGeometry, preprocess
-from app.render.result import BreastResult, ExamResult, ImageResult, StudyResult
+from app.render.result import CAPTURE_LONG_SIDE, BreastResult, ExamResult, ImageResult, StudyResult
 from tests.pictures import breast, dicom, real_dicom
 
 ROWS, COLUMNS = 16, 10
@@ -40,7 +42,10 @@ def image(data: bytes, index: int = 0, *, cell: tuple[int, int] | None = (8, 3))
         else None
     )
     cells = heatmap(*cell) if cell else np.zeros((ROWS, COLUMNS), np.float32)
-    return ImageResult(index, header, facts, pixels, model_input.crop, model_input.inverted, cells)
+    crop, inverted = model_input.crop, model_input.inverted
+    shown = displayed(pixels, CAPTURE_LONG_SIDE, inverted=inverted)
+    key = hashlib.sha256(data).hexdigest()
+    return ImageResult(index, header, facts, shown, crop, inverted, cells, key)
 
 
 def exam(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.imaging.display import crop_in, displayed
 from app.imaging.preprocess import Crop, InputGeometry, preprocess
 from app.problems import Refusal
 from app.render.heatmap import box, encode_map, encode_overlay, map_to_original, peak
@@ -37,10 +38,9 @@ def overlay(
     scale: float = 2.5,
     long_side: int = 1024,
 ) -> NDArray[Any]:
-    data, height, width = encode_overlay(
-        pixels, heatmap, crop,
-        inverted=inverted, scale=scale, long_side=long_side, image_type="png",
-    )  # fmt: skip
+    shown = displayed(pixels, long_side, inverted=inverted)
+    box = crop_in(shown, crop, *pixels.shape)
+    data, height, width = encode_overlay(shown, heatmap, box, scale=scale, image_type="png")
     picture = pixels_of(data)
     assert picture.shape == (height, width, 3)
     return picture
@@ -177,10 +177,10 @@ def test_overlay_of_an_inverted_film_shows_it_turned() -> None:
 @pytest.mark.parametrize("pixels", [breast(), sixteen_bit(breast())], ids=["8 bit", "16 bit"])
 @pytest.mark.parametrize("image_type", ["png", "jpeg"])
 def test_overlay_is_of_the_type_asked_for(pixels: NDArray[Any], image_type: Any) -> None:
+    shown = displayed(pixels, 1024, inverted=False)
     data, height, width = encode_overlay(
-        pixels, one_hot(3, 3), CROPS[0],
-        inverted=False, scale=2.5, long_side=1024, image_type=image_type,
-    )  # fmt: skip
+        shown, one_hot(3, 3), CROPS[0], scale=2.5, image_type=image_type
+    )
     assert data.startswith(b"\x89PNG" if image_type == "png" else b"\xff\xd8")
     assert (height, width) == (600, 400)
 

@@ -14,14 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from app.bundle import DISCLAIMER, Bundle
+from app.imaging.display import crop_in
 from app.render.heatmap import draw_overlay, peak
-from app.render.result import StudyResult
+from app.render.result import CAPTURE_LONG_SIDE, StudyResult
 from app.render.secondary_capture import secondary_captures
 from tests.pictures import breast, dicom
 from tests.real_parts import require
 from tests.render.readings import cbis, exam, full_field, image, of_breast, over_years, study
-
-LONG_SIDE = 1700
 
 
 def capture(result: StudyResult) -> pydicom.FileDataset:
@@ -45,10 +44,9 @@ def test_another_viewer_shows_the_overlay(source: Any, bundle: Bundle, tmp_path:
     assert picture is not None
     first = result.breasts[0]
     seen = next(i for e in first.exams for i in e.images if i.index == 0)
-    overlay = draw_overlay(
-        seen.pixels, seen.heatmap, seen.crop,
-        inverted=seen.inverted, scale=first.scale, long_side=LONG_SIDE,
-    )  # fmt: skip
+    assert seen.shown is not None
+    box = crop_in(seen.shown, seen.crop, seen.facts.rows, seen.facts.columns)
+    overlay = draw_overlay(seen.shown, seen.heatmap, box, scale=first.scale)
     rows, columns = overlay.shape[:2]
     left = (picture.shape[1] - columns) // 2
     difference = np.abs(picture[:rows, left : left + columns].astype(int) - overlay)
@@ -104,7 +102,7 @@ def test_picture_is_small_and_wide_enough_for_its_text(
     assert max(dataset.Rows, dataset.Columns) <= 2048
     assert dataset.Columns >= 640
     assert len(dataset.PixelData) < 1_000_000
-    overlay_rows = round(size[0] * min(1, LONG_SIDE / max(size)))
+    overlay_rows = round(size[0] * min(1, CAPTURE_LONG_SIDE / max(size)))
     text = dataset.pixel_array[overlay_rows:]
     assert text.max() > 200
     for edge in (text[:, :5], text[:, -5:], text[-5:]):

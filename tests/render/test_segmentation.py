@@ -95,12 +95,12 @@ def test_segmentation_is_read_back_at_the_place_of_its_image(source: Any, bundle
     pixels = read.get_pixels_by_source_instance(
         [seen.header.SOPInstanceUID], segment_numbers=[1], rescale_fractional=True
     )[0, ..., 0]
-    assert pixels.shape == seen.pixels.shape
+    assert pixels.shape == (seen.facts.rows, seen.facts.columns)
     assert pixels.max() == pytest.approx(1.0)
     found = peak(seen.heatmap, seen.crop)
     assert found is not None
     assert centre(pixels) == pytest.approx((found.row, found.column), abs=0.5)
-    expected = on_source_grid(seen.heatmap, seen.crop, SCALE, *seen.pixels.shape)
+    expected = on_source_grid(seen.heatmap, seen.crop, SCALE, seen.facts.rows, seen.facts.columns)
     assert np.array_equal(np.rint(pixels * 255), expected)
 
 
