@@ -29,8 +29,10 @@ fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only ref
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference
 
-bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
-	$(DEV)/bin/python -m benchmarks.overhead
+BENCHMARKS := overhead decode series start memory
+
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 14 minutes)
+	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
 
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
 	$(DEV)/bin/python -m training fit --config training/configs/fit.toml

@@ -42,16 +42,13 @@ class Service:
 @contextmanager
 def running_service(model_store: Path) -> Iterator[Service]:
     """Start ``python -m app`` with this interpreter, wait until it is ready, stop it at the end."""
-    port = _free_port()
-    environment = {
-        **os.environ,
-        "MAMMOSEQ_HOST": "127.0.0.1",
-        "MAMMOSEQ_PORT": str(port),
-        "MAMMOSEQ_MODEL_STORE": str(model_store),
-    }
+    port = free_port()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"], env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "app"],
+            env=environment(model_store, port),
+            stdout=log,
+            stderr=log,
         )
         try:
             service = Service(port, process.pid)
@@ -80,7 +77,17 @@ def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: I
     raise ServiceError(f"the service did not become ready:\n{printed}")
 
 
-def _free_port() -> int:
+def environment(model_store: Path, port: int) -> dict[str, str]:
+    """This process' environment, with the settings that a benchmark needs."""
+    return {
+        **os.environ,
+        "MAMMOSEQ_HOST": "127.0.0.1",
+        "MAMMOSEQ_PORT": str(port),
+        "MAMMOSEQ_MODEL_STORE": str(model_store),
+    }
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
