@@ -29,8 +29,10 @@ fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only ref
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference
 
-bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
-	$(DEV)/bin/python -m benchmarks.overhead
+BENCHMARKS := overhead decode series start memory
+
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 14 minutes)
+	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
 
 overload: $(DEV)/.done ## up to ten times the load that the service can carry
 	$(DEV)/bin/python -m benchmarks.overload
