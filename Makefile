@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve bridge test soak fuzz docs bench overload capacity train export requirements image-check clean
+.PHONY: help serve bridge test soak fuzz docs bench capacity train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,13 +29,10 @@ fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only ref
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference
 
-BENCHMARKS := overhead decode series start memory
+BENCHMARKS := overhead decode series start memory overload
 
-bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 14 minutes)
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 17 minutes)
 	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
-
-overload: $(DEV)/.done ## up to ten times the load that the service can carry
-	$(DEV)/bin/python -m benchmarks.overload
 
 capacity: $(DEV)/.done ## three replicas behind haproxy against the model in docs/performance.md
 	$(DEV)/bin/python -m benchmarks.replicas
