@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -47,12 +48,11 @@ _BUSY = 0.25  # load average per core from which figures are called doubtful
 
 @dataclass(frozen=True)
 class Kind:
-    """What became of one kind of request. ``work`` is its goodput as a share of what the service
-    can do of it alone. Times in milliseconds from when a request was due, NaN without any."""
+    """What became of one kind of request. Times in milliseconds from when a request was due, NaN
+    without any."""
 
     offered_per_second: float
     goodput_per_second: float
-    work: float
     refused_share: float  # answered 429
     late_share: float  # answered 504, or 200 after the deadline
     failed: int  # answered otherwise, or not at all
@@ -71,10 +71,9 @@ class Step:
     service_cores: float
     sent_late_p99_ms: float
 
-    @property
-    def work(self) -> float:
-        """Goodput of all kinds together, as a share of capacity."""
-        return sum(kind.work for kind in self.kinds.values())
+    def work(self, capacity: Mapping[str, float]) -> dict[str, float]:
+        """Goodput of each kind as a share of what the service can do of that kind alone."""
+        return {name: kind.goodput_per_second / capacity[name] for name, kind in self.kinds.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,8 +134,8 @@ def _measure(
         }
         seconds = _WARM_UP_SECONDS + options.seconds
         offered = openloop.offer(service.port, service.pid, loads, seconds=seconds)
-        steps.append(_step(scenario, multiple, offered, capacity, kinds, options.deadline_ms))
-        _print_step(steps[-1])
+        steps.append(_step(scenario, multiple, offered, kinds, options.deadline_ms))
+        _print_step(steps[-1], capacity)
 
     if options.only in (None, "single"):
         for multiple in MULTIPLES:
@@ -146,8 +145,10 @@ def _measure(
             step("mix", multiple, ["single", "series of 8"])
     if options.only in (None, "together"):
         step("together", 2.0, list(requests))
-    after = _capacity(service, {"single": requests["single"]}, options)
-    _print_summary(steps, capacity["single"], after["single"], options.deadline_ms)
+    print()
+    after = _capacity(service, requests, options)
+    mean = {kind: (capacity[kind] + after[kind]) / 2 for kind in requests}
+    _print_summary(steps, mean, options.deadline_ms)
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -157,7 +158,7 @@ def _measure(
         "expect": options.expect,
         "capacity_per_second": capacity,
         "capacity_per_second_after": after,
-        "steps": [asdict(step) | {"work": step.work} for step in steps],
+        "steps": [_reported(step, mean) for step in steps],
     }
 
 
@@ -187,7 +188,6 @@ def _step(
     scenario: str,
     multiple: float,
     offered: Offered,
-    capacity: Mapping[str, float],
     kinds: Sequence[str],
     deadline_ms: float,
 ) -> Step:
@@ -196,7 +196,7 @@ def _step(
     return Step(
         scenario,
         multiple,
-        {kind: kind_of(offered, kind, capacity[kind], deadline_ms) for kind in kinds},
+        {kind: kind_of(offered, kind, deadline_ms) for kind in kinds},
         client_cores=offered.client_cpu_seconds / wall,
         service_cores=offered.service_cpu_seconds / wall,
         sent_late_p99_ms=_percentile(late, 99),
@@ -206,12 +206,11 @@ def _step(
 def kind_of(
     offered: Offered,
     kind: str,
-    capacity: float,
     deadline_ms: float,
     warm_up_seconds: float = _WARM_UP_SECONDS,
 ) -> Kind:
     """The figures of ``kind``: requests due, and answers given, after the warm-up and before
-    arrivals end. ``capacity`` in requests a second."""
+    arrivals end."""
     start, end = offered.start + warm_up_seconds, offered.end
     of_kind = [outcome for outcome in offered.outcomes if outcome.kind == kind]
     due = sum(start <= outcome.due < end for outcome in of_kind)
@@ -227,11 +226,9 @@ def kind_of(
     }
     in_time = sum(milliseconds <= deadline_ms for milliseconds in taken[200])
     late = len(taken[200]) - in_time + len(taken[504])
-    goodput = in_time / (end - start)
     return Kind(
         offered_per_second=due / (end - start),
-        goodput_per_second=goodput,
-        work=goodput / capacity,
+        goodput_per_second=in_time / (end - start),
         refused_share=len(taken[429]) / len(done) if done else 0.0,
         late_share=late / len(done) if done else 0.0,
         failed=len(done) - sum(map(len, taken.values())),
@@ -240,6 +237,15 @@ def kind_of(
         refused_p50_ms=_percentile(taken[429], 50),
         refused_p99_ms=_percentile(taken[429], 99),
     )
+
+
+def _reported(step: Step, capacity: Mapping[str, float]) -> dict[str, object]:
+    """The step as JSON knows it: without NaN."""
+    kinds = {
+        name: {key: None if math.isnan(value) else value for key, value in asdict(kind).items()}
+        for name, kind in step.kinds.items()
+    }
+    return asdict(step) | {"kinds": kinds, "work": step.work(capacity)}
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
@@ -265,13 +271,14 @@ _printed_head = (
 )
 
 
-def _print_step(step: Step) -> None:
+def _print_step(step: Step, capacity: Mapping[str, float]) -> None:
     if step.multiple == MULTIPLES[0] or step.scenario == "together":
         print(_printed_head)
+    work = step.work(capacity)
     for name, kind in step.kinds.items():
         print(
             f"{step.scenario:<9}{step.multiple:>5g}x  {name:<13}{kind.offered_per_second:>10.1f}"
-            f"{kind.goodput_per_second:>8.1f}{kind.work:>7.2f}{100 * kind.refused_share:>6.1f}%"
+            f"{kind.goodput_per_second:>8.1f}{work[name]:>7.2f}{100 * kind.refused_share:>6.1f}%"
             f"{100 * kind.late_share:>6.1f}%{kind.failed:>7}{kind.admitted_p50_ms:>8.0f}"
             f"{kind.admitted_p99_ms:>8.0f}{kind.refused_p50_ms:>9.1f}{kind.refused_p99_ms:>9.1f}"
             f"{step.client_cores:>14.2f}{step.sent_late_p99_ms:>8.1f} ms",
@@ -279,24 +286,25 @@ def _print_step(step: Step) -> None:
         )
 
 
-def _print_summary(steps: Sequence[Step], before: float, after: float, deadline_ms: float) -> None:
-    print(f"\ncapacity of single images before and after: {before:.1f}, {after:.1f} requests/s")
-    cores = available_cores()
+def _print_summary(
+    steps: Sequence[Step], capacity: Mapping[str, float], deadline_ms: float
+) -> None:
+    print("\nas shares of the mean capacity before and after:")
     for step in steps:
+        work = step.work(capacity)
         if step.multiple == MULTIPLES[-1]:
             # What the client takes away at this load and hardly takes in the closed loop
-            left = 1 - step.client_cores / cores
+            left = 1 - step.client_cores / available_cores()
             worst = max(kind.admitted_p99_ms for kind in step.kinds.values())
             print(
                 f"{step.scenario} at {step.multiple:g} times the capacity: goodput "
-                f"{step.work:.2f} of it (target >= {GOODPUT_TARGET:.2f}; the client used "
-                f"{100 * (1 - left):.0f} % of the cores, of the rest {step.work / left:.2f}); "
-                f"p99 of admitted requests {worst:.0f} ms (target: below the deadline of "
-                f"{deadline_ms:g} ms)"
+                f"{sum(work.values()):.2f} of it (target >= {GOODPUT_TARGET:.2f}; the client used "
+                f"{100 * (1 - left):.0f} % of the cores, of the rest "
+                f"{sum(work.values()) / left:.2f}); p99 of admitted requests {worst:.0f} ms "
+                f"(target: below the deadline of {deadline_ms:g} ms)"
             )
         if step.scenario == "together":
-            fair = 1 / len(step.kinds)
-            shares = {name: kind.work / fair for name, kind in step.kinds.items()}
+            shares = {name: share * len(work) for name, share in work.items()}
             starved = [name for name, share in shares.items() if share < _STARVED]
             listed = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
             print(

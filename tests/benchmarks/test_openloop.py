@@ -19,7 +19,7 @@ from benchmarks import openloop
 from benchmarks.client import LoadError
 from benchmarks.inputs import synthetic_files
 from benchmarks.openloop import NO_ANSWER, Load, Offered, Outcome, Request
-from benchmarks.overload import kind_of
+from benchmarks.overload import Step, kind_of
 from tests.serving import Service, serving_here
 
 JPEG = synthetic_files(full_size=False)["jpeg-640"]
@@ -143,10 +143,9 @@ def test_only_what_is_answered_in_time_within_the_window_is_goodput() -> None:
         outcome(11.0, 100, 200, "series of 8"),
     ]
     offered = Offered(8.0, 12.0, counted + left_out, 0.0, 0.0)
-    kind = kind_of(offered, "single", capacity=2.0, deadline_ms=1000.0, warm_up_seconds=2.0)
+    kind = kind_of(offered, "single", deadline_ms=1000.0, warm_up_seconds=2.0)
     assert kind.offered_per_second == 8 / 2
     assert kind.goodput_per_second == 2 / 2
-    assert kind.work == 0.5
     assert kind.refused_share == pytest.approx(1 / 7)
     assert kind.late_share == pytest.approx(2 / 7)
     assert kind.failed == 2
@@ -154,7 +153,18 @@ def test_only_what_is_answered_in_time_within_the_window_is_goodput() -> None:
     assert kind.refused_p99_ms == pytest.approx(5)
 
 
+def test_work_is_goodput_as_a_share_of_what_can_be_done_of_that_kind() -> None:
+    outcomes = [outcome(0.5, 100, 200), outcome(0.5, 100, 200), outcome(0.5, 100, 200, "series")]
+    offered = Offered(0.0, 1.0, outcomes, 0.0, 0.0)
+    kinds = {
+        name: kind_of(offered, name, deadline_ms=1000.0, warm_up_seconds=0.0)
+        for name in ("single", "series")
+    }
+    step = Step("mix", 1.0, kinds, 0.0, 0.0, 0.0)
+    assert step.work({"single": 4.0, "series": 2.0}) == {"single": 0.5, "series": 0.5}
+
+
 def test_kind_without_answers_has_no_times() -> None:
-    kind = kind_of(Offered(0.0, 4.0, [], 0.0, 0.0), "single", capacity=2.0, deadline_ms=1000.0)
+    kind = kind_of(Offered(0.0, 4.0, [], 0.0, 0.0), "single", deadline_ms=1000.0)
     assert (kind.goodput_per_second, kind.refused_share, kind.failed) == (0, 0, 0)
     assert np.isnan(kind.admitted_p99_ms)
