@@ -10,6 +10,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from app.api.application import create_application
+from app.api.bodies import LargeBodyProtocol
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
@@ -48,6 +49,7 @@ def main() -> int:
         f"on {pipeline.sessions.provider}; {manifest.intended_use}",
         flush=True,
     )
+    http = type("Http", (LargeBodyProtocol,), {"most_bytes": settings.max_body_bytes})
     uvicorn.run(
         create_application(pipeline, settings),
         host=settings.host,
@@ -55,6 +57,7 @@ def main() -> int:
         access_log=False,  # metrics count; a path or query may hold anything
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
+        http=http,
     )
     return 0
 

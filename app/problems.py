@@ -75,6 +75,9 @@ PROBLEMS = MappingProxyType(
         "overloaded": Problem(
             429, "The service is busy", "Try again after the time in Retry-After."
         ),
+        "deadline_exceeded": Problem(
+            504, "The deadline has passed", "Allow more time, or send fewer images at a time."
+        ),
         # the image
         "empty_file": Problem(422, "The file is empty", "Send the image's bytes.", left_out=True),
         "unsupported_format": Problem(
@@ -238,10 +241,12 @@ PROBLEMS = MappingProxyType(
 class Refusal(Exception):
     """A request that is understood to be impossible; ``code`` is a key of ``PROBLEMS``.
 
-    ``detail`` is shown to the caller: it must never quote the content of a file.
+    ``detail`` is shown to the caller: it must never quote the content of a file. ``retry_after``
+    is the number of seconds after which another try is likely to succeed, where there is one.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.retry_after = retry_after

@@ -14,7 +14,7 @@ from app.api.negotiate import Form, negotiated
 from app.api.results import Question
 from app.api.schemas import ObjectKind, ViewIn
 from app.imaging.facts import Laterality, Stated
-from app.inference.pipeline import Gate, Kept
+from app.inference.pipeline import Gate, Terms
 from app.problems import Refusal
 from app.render.result import CAPTURE_LONG_SIDE
 from app.settings import Settings
@@ -36,11 +36,16 @@ class Wanted:
     assumed: Stated
 
     @property
-    def kept(self) -> Kept:
-        """What must be kept of every image for it."""
+    def terms(self) -> Terms:
+        """The terms on which images are looked at for it."""
         sides = [self.pictures.overlay_long_side] if self.pictures.overlay else []
         sides += [CAPTURE_LONG_SIDE] if "sc" in self.objects else []
-        return Kept(max(sides, default=None), header=bool(self.objects) or self.fhir)
+        return Terms(
+            gate=self.gate,
+            assumed=self.assumed,
+            long_side=max(sides, default=None),
+            header=bool(self.objects) or self.fhir,
+        )
 
 
 async def wanted(

@@ -1,0 +1,113 @@
+"""Before a prediction: is there room, how long may it take, and is the client still there?
+
+What can be refused at once is refused here, before the body is read and before FastAPI has any
+work with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import problem_response
+from app.inference.admission import Admission
+from app.problems import Refusal
+
+PREDICTIONS = frozenset({"/predict", "/predict/series"})
+DEADLINE = "X-Deadline-Ms"
+_LONGEST_MS = 3_600_000
+
+
+class Admit:
+    """ASGI middleware around the predictions. What is let in finds its ``Admitted`` in
+    ``scope["state"]``; its work is abandoned when the deadline passes or the client goes."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PREDICTIONS:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            patience = _patience(request)
+            admitted = self._admission.admit(_length(request), patience)
+        except Refusal as refusal:
+            await problem_response(request, refusal)(scope, receive, send)
+            return
+        scope["state"]["admitted"] = admitted
+        client = _Client(receive)
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(patience):
+                await self._app(scope, client.receive, send_noting)
+        except TimeoutError:
+            admitted.turn.abandoned = True
+            if started:
+                raise
+            late = Refusal("deadline_exceeded", "The request was not answered within its deadline.")
+            await problem_response(request, late)(scope, receive, send)
+        except asyncio.CancelledError:
+            admitted.turn.abandoned = True
+            if not client.has_gone:
+                raise
+            raise ClientDisconnect from None
+        finally:
+            client.forget()
+            self._admission.release(admitted)
+
+
+class _Client:
+    """The client of a request: the task that answers it is cancelled when the client goes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._answering = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+        self.has_gone = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self._watch = asyncio.create_task(self._watch_out())
+        return message
+
+    def forget(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _watch_out(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.has_gone = True
+        if self._answering is not None:
+            self._answering.cancel()
+
+
+def _patience(request: Request) -> float | None:
+    """Seconds until the deadline; None if there is none. Raises ``Refusal``."""
+    stated = request.headers.get(DEADLINE)
+    if stated is None:
+        return None
+    if not (stated.isascii() and stated.isdigit() and 0 < int(stated) <= _LONGEST_MS):
+        raise Refusal("invalid_request", f"{DEADLINE}: milliseconds, at most {_LONGEST_MS}.")
+    return int(stated) / 1000
+
+
+def _length(request: Request) -> int:
+    """Bytes of the body, as far as they are known."""
+    declared = request.headers.get("content-length", "")
+    with suppress(ValueError):
+        return max(0, int(declared))
+    return 0
