@@ -78,7 +78,7 @@ class Step:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    headers = {"X-Deadline-Ms": f"{options.deadline_ms:g}"} if options.send_deadline else {}
+    headers = {"X-Deadline-Ms": f"{options.deadline_ms:.0f}"} if options.send_deadline else {}
     jpeg = synthetic_files(full_size=False)["jpeg-640"]
     requests = {
         "single": openloop.single("/predict", jpeg, headers, expect=options.expect),
