@@ -13,7 +13,8 @@ The load generator shares the cores: ten times the capacity is some hundred mega
 moving those costs it and the service's kernel side alike. Its share of the cores is printed, and so
 is how late it sends; a client on another machine would leave that share to the service, so the
 figures are the worse for it. ``--expect`` sends ``Expect: 100-continue``: the body of a refused
-request then never leaves. Most clients do not do that, so it is not the default.
+request then never leaves, but its connection ends with it. Most clients do not do that, so it is
+not the default.
 """
 
 from __future__ import annotations

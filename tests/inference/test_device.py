@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from app.bundle import Bundle
 from app.inference import cuda
 from app.inference.bound import BATCH_SIZES, BoundRuns
-from app.inference.sessions import Sessions, check_working
+from app.inference.sessions import DeviceError, Sessions, check_working
 from app.problems import Refusal
 
 ROWS, COLUMNS = 4, 3
@@ -102,6 +102,19 @@ def test_every_node_of_a_real_session_is_assigned(bundle: Bundle) -> None:
     assert cuda.fault_of(assigned)
 
 
+def test_gpu_that_cannot_be_used_is_left_alone_unless_it_was_asked_for(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if cuda.has_device():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(cuda, "has_device", lambda: True)
+    sessions = Sessions(bundle.encoder, bundle.head, device="auto")
+    assert (sessions.device, sessions.provider) == ("cpu", CPU)
+    assert "nodes are not on the GPU" in caplog.text
+    with pytest.raises(DeviceError, match="nodes are not on the GPU"):
+        Sessions(bundle.encoder, bundle.head, device="cuda")
+
+
 # bound memory
 
 
@@ -179,6 +192,17 @@ def test_device_that_encodes_nothing_any_more_has_failed_for_good(bundle: Bundle
     sessions._encoder = working  # what a context has lost does not come back
     with pytest.raises(Refusal):
         sessions.encode(images(1))
+
+
+def test_failure_of_bound_runs_is_noticed_too(bundle: Bundle) -> None:
+    sessions = Sessions(encoder_that_fails_above(5), bundle.head, device="cpu")
+    outputs = ("maps", "pooled")
+    sessions._bound = BoundRuns(session_of(encoder_that_fails_above(5)), outputs, "cpu")
+    np.testing.assert_array_equal(sessions.encode(images(1, 2, 3)).maps, images(2, 4, 6))
+    sessions._bound = BoundRuns(session_of(encoder_that_fails_above(-1)), outputs, "cpu")
+    with pytest.raises(Refusal):
+        sessions.encode(images(1))
+    assert sessions.failed
 
 
 def test_no_session_goes_on_elsewhere_after_an_error_of_its_device(bundle: Bundle) -> None:
