@@ -71,7 +71,7 @@ def test_balancer_refuses_to_start_before_a_replica_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     require("haproxy")
-    monkeypatch.setattr("benchmarks.balancer._UP_SECONDS", 1.0)
+    monkeypatch.setattr("benchmarks.balancer._UP_SECONDS", 2.0)
     with (
         pytest.raises(BalancerError, match="haproxy says of one: DOWN"),
         running_balancer({"one": free_port()}),
