@@ -228,6 +228,9 @@ PROBLEMS = MappingProxyType(
             422, "DICOM results need DICOM images", "Ask for JSON, or send DICOM files."
         ),
         # the service
+        "not_ready": Problem(
+            503, "The service cannot compute", "Another replica may; this one must be restarted."
+        ),
         "internal_error": Problem(
             500, "The service failed", "Report it with the request id; nothing was stored."
         ),
