@@ -163,7 +163,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
         received = parse_files(body, limits) if isinstance(body, bytes) else body
         return unpacked(received.files, limits), received.series
 
-    files, description = await pipeline.run(turn, parse)
+    files, description = await pipeline.run(turn, parse, image=False)
     stated = stated_of(files, description) if description else [Stated()] * len(files)
     request.app.state.admission.expect(admitted, len(files))
     seen = await pipeline.look_at_all(
@@ -194,7 +194,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
         request_id = request.state.request_id
         return written(pipeline, request_id, wanted, images, breasts, ignored, watch, answer)
 
-    return await pipeline.run(turn, work, more=False)
+    return await pipeline.run(turn, work, image=False)
 
 
 def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:

@@ -7,6 +7,7 @@ How long a request would wait is known from the images before it and from what i
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 from app import metrics
@@ -34,6 +35,7 @@ class Admitted:
 
     turn: Turn
     bytes: int
+    until: float | None  # its deadline, of ``time.monotonic``
     images: int = 1  # until its files are known
 
 
@@ -63,7 +65,8 @@ class Admission:
             raise self._overloaded("Too many images wait")
         if self._requests and self._bytes + length > capacity.bytes:
             raise self._overloaded("Too many bytes of images wait")
-        admitted = Admitted(Turn(), length)
+        until = None if patience is None else time.monotonic() + patience
+        admitted = Admitted(Turn(), length, until)
         self._requests += 1
         self._bytes += length
         self._images += admitted.images
@@ -71,7 +74,14 @@ class Admission:
         return admitted
 
     def expect(self, admitted: Admitted, images: int) -> None:
-        """The request turned out to have so many images."""
+        """The request turned out to have so many images.
+
+        Raises ``Refusal`` (``overloaded``) if they could not be done by its deadline.
+        """
+        if admitted.until is not None:
+            work = (self._images - admitted.images + images) * self._seconds_per_image
+            if images > 1 and time.monotonic() + work / self._capacity.workers > admitted.until:
+                raise self._overloaded("So many images cannot be done by the deadline")
         self._images += images - admitted.images
         admitted.images = images
         self._publish()

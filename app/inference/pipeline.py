@@ -141,15 +141,15 @@ class Pipeline:
             else None
         )
 
-    async def run(self, turn: Turn, work: Callable[[], T], *, more: bool = True) -> T:
-        """Do ``work`` on a worker; ``more=False`` for the last of a request of several images."""
+    async def run(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> T:
+        """Do ``work`` on a worker: an ``image``, or something small around several."""
         since = time.perf_counter()
 
         def begun() -> T:
             metrics.QUEUE_SECONDS.observe(time.perf_counter() - since)
             return work()
 
-        return await asyncio.wrap_future(self._workers.submit(turn, begun, more=more))
+        return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
 
     async def look_at_all(
         self,

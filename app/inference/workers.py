@@ -1,8 +1,9 @@
 """Threads that compute, and whose work is next: every request gets its share.
 
-A request that is alone runs at once. Of several, each gets as many turns as the others, as in
-start-time fair queueing (Goyal et al., 1996): an image of a long series waits behind the images of
-requests that came later but had less. Work that was begun is finished first.
+The first image of a request is due when the request came, the others one after the other a moment
+later each, and what is due first is done first. So a single image does not wait for all of a long
+series that came just before it, and a series is not put off by all the single images that come
+while it is read. What was begun is finished before anything later is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_PACE_SECONDS = 0.02  # about what an image costs
+
 
 class Abandoned(Exception):
     """Nobody waits for the work any more: the client has gone, or the deadline has passed."""
@@ -30,7 +33,7 @@ class Turn:
 
     abandoned: bool = False
     busy_seconds: float = 0.0  # of workers, so far
-    tag: float = 0.0  # virtual time at which its last piece of work is due
+    due: float = field(default_factory=time.perf_counter)  # its next piece of work
 
     def check(self) -> None:
         """Raise ``Abandoned`` if nobody waits: before more work is spent on it."""
@@ -40,7 +43,7 @@ class Turn:
 
 @dataclass(order=True)
 class _Piece:
-    tag: float
+    due: float
     number: int
     turn: Turn = field(compare=False)
     work: Callable[[], Any] = field(compare=False)
@@ -49,14 +52,14 @@ class _Piece:
 
 class Workers:
     """``count`` pieces of work run at a time. ``spare`` more threads take over for those that
-    wait elsewhere, for a GPU."""
+    wait elsewhere, for a GPU. The images of a request are due ``pace`` seconds apart."""
 
-    def __init__(self, count: int, *, spare: int = 0) -> None:
+    def __init__(self, count: int, *, spare: int = 0, pace: float = _PACE_SECONDS) -> None:
         self._count = count
+        self._pace = pace
         self._busy = 0
         self._queue: list[_Piece] = []
         self._numbers = itertools.count()
-        self._now = 0.0  # virtual time: the tag of the last piece that was begun
         self._changed = threading.Condition()
         self._stopping = False
         self._threads = [
@@ -66,8 +69,8 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, turn: Turn, work: Callable[[], T], *, more: bool = True) -> Future[T]:
-        """Queue a piece of ``turn``'s work; ``more=False`` finishes what was begun, and is next.
+    def submit(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> Future[T]:
+        """Queue a piece of ``turn``'s work, an ``image`` or something small around its images.
 
         A piece whose turn was abandoned is cancelled when its time comes.
         """
@@ -75,10 +78,9 @@ class Workers:
         with self._changed:
             if self._stopping:
                 raise RuntimeError("the workers have stopped")
-            if more:
-                turn.tag = max(turn.tag, self._now) + 1
-            piece = _Piece(turn.tag, next(self._numbers), turn, work, done)
-            heapq.heappush(self._queue, piece)
+            heapq.heappush(self._queue, _Piece(turn.due, next(self._numbers), turn, work, done))
+            if image:
+                turn.due += self._pace
             self._changed.notify()
         return done
 
@@ -119,7 +121,6 @@ class Workers:
                     if piece.turn.abandoned or not piece.done.set_running_or_notify_cancel():
                         piece.done.cancel()
                         continue
-                    self._now = max(self._now, piece.tag)
                     self._busy += 1
                     return piece
                 if self._stopping and not self._queue:

@@ -142,27 +142,28 @@ def test_deadline_that_is_none_is_refused(server: Service, stated: str) -> None:
     refused(server.post("/predict", content=IMAGE, headers=headers), "invalid_request")
 
 
-def test_work_of_a_late_request_is_dropped(narrow: Service) -> None:
-    """Ten series of 8 images are seconds of work for one worker: most is not done."""
-    files = [("files", (f"{n}.png", shot)) for n, shot in enumerate(SHOTS)]
-    exams = [{"date": f"20{10 + n}-01-01", "files": [f"{n}.png"]} for n in range(8)]
-    before = narrow.metric("mammoseq_batch_size_images_count")
-
-    def post(_: int) -> int:
-        with httpx.Client(base_url=narrow.client.base_url, timeout=60) as client:
-            return client.post(
-                "/predict/series", files=files, data={"series": json.dumps({"exams": exams})},
-                headers={"X-Deadline-Ms": "60"},
-            ).status_code  # fmt: skip
-
-    with ThreadPoolExecutor(10) as pool:
-        statuses = set(pool.map(post, range(10)))
-    assert statuses <= {200, 429, 504}
-    assert 504 in statuses
-    assert settled(narrow, "mammoseq_waiting_images", 0)
-    assert narrow.post("/predict", content=IMAGE).status_code == 200
-    done = narrow.metric("mammoseq_batch_size_images_count") - before
-    assert done < 40, "the work of requests that nobody waits for was done"
+def test_work_of_late_requests_is_dropped(bundle_folder: Path, tmp_path: Path) -> None:
+    """Thirty bodies come a moment before the deadline: there is time for a few of them."""
+    with serving(bundle_folder, tmp_path, workers=1, max_queue_seconds=60) as service:
+        before = service.metric("mammoseq_batch_size_images_count")
+        connections = [connected(service) for _ in range(30)]
+        start = time.monotonic()
+        for connection in connections:
+            connection.sendall(head(len(IMAGE), "X-Deadline-Ms: 3000"))
+        time.sleep(start + 2.9 - time.monotonic())
+        for connection in connections:
+            connection.sendall(IMAGE)
+        answers = [answer_on(connection) for connection in connections]
+        for connection in connections:
+            connection.close()
+        assert {status for status, _ in answers} <= {200, 504}
+        late = [problem["code"] for status, problem in answers if status == 504]
+        assert late == ["deadline_exceeded"] * len(late)
+        assert settled(service, "mammoseq_waiting_images", 0)
+        assert service.post("/predict", content=IMAGE).status_code == 200
+        done = service.metric("mammoseq_batch_size_images_count") - before - 1
+        assert done <= 30 - len(late) + 1, "the work of requests that nobody waits for was done"
+        assert late
 
 
 # clients that go

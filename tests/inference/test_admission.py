@@ -115,3 +115,15 @@ def test_what_was_abandoned_teaches_nothing() -> None:
         gone.turn.abandoned = True
         answer(door, gone, 1e-9)
     assert let_in(door) == pytest.approx(100, abs=2)
+
+
+def test_series_that_cannot_be_done_by_its_deadline_is_refused_before_it_costs_anything() -> None:
+    door = taught(0.1, workers=1)
+    in_time, late = door.admit(0, 5.0), door.admit(0, 1.0)
+    door.expect(in_time, 16)
+    with pytest.raises(Refusal) as caught:
+        door.expect(late, 16)
+    assert caught.value.code == "overloaded"
+    door.release(late)
+    door.release(in_time)
+    assert door.expected_wait == 0

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -32,11 +31,18 @@ def held(workers: Workers) -> Iterator[None]:
         holding.result(SECONDS)
 
 
-def order_of(queue: Callable[[Workers, list[str]], list[Future[None]]]) -> str:
-    """What a single worker does first, of what is queued while it is busy."""
-    workers, done = Workers(1), list[str]()
+LATER = 3600.0  # of a pace: images of a series are due after everything that comes meanwhile
+
+
+def order_of(pace: float, *requests: str) -> str:
+    """What a single worker does first: a letter for each image of each request, which all came,
+    one after the other, while it was busy."""
+    workers, done = Workers(1, pace=pace), list[str]()
     with held(workers):
-        pieces = queue(workers, done)
+        pieces = []
+        for images in requests:
+            turn = Turn()
+            pieces += [workers.submit(turn, lambda n=name: done.append(n)) for name in images]
     for piece in pieces:
         piece.result(SECONDS)
     workers.stop()
@@ -44,56 +50,34 @@ def order_of(queue: Callable[[Workers, list[str]], list[Future[None]]]) -> str:
 
 
 def test_requests_of_one_image_are_done_in_the_order_they_came() -> None:
-    def queue(workers: Workers, done: list[str]) -> list[Future[None]]:
-        return [workers.submit(Turn(), lambda n=n: done.append(n)) for n in "abcde"]
-
-    assert order_of(queue) == "abcde"
+    assert order_of(LATER, *"abcde") == "abcde"
 
 
-def test_long_series_and_single_images_take_turns() -> None:
-    def queue(workers: Workers, done: list[str]) -> list[Future[None]]:
-        series = Turn()
-        pieces = [workers.submit(series, lambda: done.append("S")) for _ in range(5)]
-        return pieces + [workers.submit(Turn(), lambda: done.append("i")) for _ in range(3)]
-
-    assert order_of(queue) == "SiiiSSSS"
+def test_single_image_does_not_wait_for_all_of_a_series_that_came_before() -> None:
+    assert order_of(LATER, "SSSSS", "a", "b", "c") == "SabcSSSS"
 
 
 def test_two_series_are_read_side_by_side() -> None:
-    def queue(workers: Workers, done: list[str]) -> list[Future[None]]:
-        first, second = Turn(), Turn()
-        pieces = [workers.submit(first, lambda: done.append("1")) for _ in range(4)]
-        return pieces + [workers.submit(second, lambda: done.append("2")) for _ in range(4)]
-
-    assert order_of(queue) == "12121212"
+    assert order_of(LATER, "1111", "2222") == "12121212"
 
 
-def test_request_whose_images_are_done_is_finished_before_others_begin() -> None:
-    workers, done = Workers(1), list[str]()
+def test_series_is_not_put_off_by_the_images_that_come_while_it_is_read() -> None:
+    """Its last image is due a moment after its first, whatever comes after that moment."""
+    assert order_of(0.0, "a", "SSSSS", "b", "c") == "aSSSSSbc"
+
+
+def test_request_whose_images_are_done_is_finished_before_later_ones_begin() -> None:
+    workers, done = Workers(1, pace=0.0), list[str]()
     series = Turn()
-    workers.submit(series, lambda: None).result(SECONDS)
+    for _ in range(8):
+        workers.submit(series, lambda: None).result(SECONDS)
     with held(workers):
         pieces = [workers.submit(Turn(), lambda: done.append("other")) for _ in range(3)]
-        pieces.append(workers.submit(series, lambda: done.append("answer"), more=False))
+        pieces.append(workers.submit(series, lambda: done.append("answer"), image=False))
     for piece in pieces:
         piece.result(SECONDS)
     workers.stop()
     assert done[0] == "answer"
-
-
-def test_request_after_an_idle_time_does_not_wait_for_what_it_missed() -> None:
-    """Virtual time goes on with the work: who comes late is neither punished nor preferred."""
-    workers, done = Workers(1), list[str]()
-    for _ in range(50):
-        workers.submit(Turn(), lambda: None).result(SECONDS)
-    with held(workers):
-        busy = Turn()
-        pieces = [workers.submit(busy, lambda: done.append("S")) for _ in range(2)]
-        pieces.append(workers.submit(Turn(), lambda: done.append("i")))
-    for piece in pieces:
-        piece.result(SECONDS)
-    workers.stop()
-    assert "".join(done) == "SiS"
 
 
 def test_nothing_is_done_for_a_request_that_was_abandoned() -> None:
