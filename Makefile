@@ -31,7 +31,7 @@ docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 
 BENCHMARKS := overhead decode series start memory
 
-bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 14 minutes)
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md)
 	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
 
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says

@@ -264,7 +264,8 @@ def _peak_group(
         np.array([[column + 0.5, row + 0.5]]),
         relationship_type=RelationshipTypeValues.CONTAINS,
     )
-    point.ContentSequence = [SourceImageForRegion(reference.sop_class, reference.instance)]
+    source = SourceImageForRegion(reference.sop_class, reference.instance)
+    point.ContentSequence = ContentSequence([source])
     # The constructor looks the class up in a table of all attributes, which stays in memory
     # (61 MB), and raises for a class that it does not know, as a private one
     region = ImageRegion.from_dataset(point, copy=False)
