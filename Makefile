@@ -31,7 +31,7 @@ docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 
 BENCHMARKS := overhead decode series start memory overload
 
-bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md; 17 minutes)
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md)
 	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
 
 capacity: $(DEV)/.done ## three replicas behind haproxy against the model in docs/performance.md

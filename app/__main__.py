@@ -15,12 +15,14 @@ from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import DeviceError, GraphError
+from app.memory import use_one_heap
 from app.settings import Settings
 
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 
 def main() -> int:
+    use_one_heap()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings()
