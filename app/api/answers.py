@@ -163,9 +163,7 @@ def _heatmap(
         assert image.shown is not None
         shown = smaller(image.shown, pictures.overlay_long_side)
         box = crop_in(shown, crop, image.facts.rows, image.facts.columns)
-        data = encode_overlay(
-            shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay
-        )
+        data = encode_overlay(shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay)
         overlay = Picture(
             media_type="image/png" if pictures.overlay == "png" else "image/jpeg",
             height=shown.shape[0],

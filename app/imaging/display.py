@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import Crop
 
-_SAMPLED_SIDE = 160  # pixels a side from which the grey range is estimated
+_SAMPLED_SIDE = 96  # pixels a side from which the grey range is estimated
 _GREY_RANGE = (0.005, 0.998)  # of the pixels: what becomes black, and white
 
 
 def displayed(pixels: NDArray[Any], long_side: int, *, inverted: bool) -> NDArray[np.uint8]:
     """Shrink uint8 or uint16 [rows, columns] to at most ``long_side`` and stretch the grey range
     to 8 bit; small images are not enlarged. ``inverted`` turns the grey scale."""
-    height, width = _fitted(*pixels.shape, long_side)
+    rows, columns = pixels.shape
+    height, width = _fitted(rows, columns, long_side)
     small = _shrunk(pixels, height, width)
     low, high = _grey_range(small)
     scale = 255.0 / max(high - low, 1)
-    alpha, beta = (-scale, 255 + low * scale) if inverted else (scale, -low * scale)
-    # clipped before: OpenCV would take the absolute value of what lies below
-    return np.asarray(cv2.convertScaleAbs(np.clip(small, low, high), alpha=alpha, beta=beta))
+    # raised to `low`, for OpenCV takes the absolute value of what lies below
+    grey = cv2.convertScaleAbs(np.maximum(small, low), alpha=scale, beta=-low * scale)
+    return np.asarray(255 - grey if inverted else grey, np.uint8)
 
 
 def smaller(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
