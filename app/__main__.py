@@ -15,7 +15,7 @@ from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import DeviceError, GraphError
-from app.memory import use_one_heap
+from app.memory import give_back, use_one_heap
 from app.settings import Settings
 
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
@@ -51,6 +51,7 @@ def main() -> int:
         f"on {pipeline.sessions.provider}; {manifest.intended_use}",
         flush=True,
     )
+    give_back()  # what reading the graphs took
     http = type("Http", (LargeBodyProtocol,), {"most_bytes": settings.max_body_bytes})
     uvicorn.run(
         create_application(pipeline, settings),

@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_response
 from app.inference.admission import Admission
+from app.memory import give_back
 from app.problems import Refusal
 
 PREDICTIONS = frozenset({"/predict", "/predict/series"})
 DEADLINE = "X-Deadline-Ms"
 _LONGEST_MS = 3_600_000
+_IDLE_SECONDS = 2.0
 
 
 class Admit:
@@ -28,6 +30,7 @@ class Admit:
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
+        self._idle: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PREDICTIONS:
@@ -66,6 +69,16 @@ class Admit:
         finally:
             client.forget()
             self._admission.release(admitted)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Give memory back once there was nothing to do for a while."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._admission.idle:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(_IDLE_SECONDS, loop.run_in_executor, None, give_back)
 
 
 class _Client:

@@ -50,6 +50,11 @@ class Admission:
         self._requests = 0
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._requests == 0
+
+    @property
     def expected_wait(self) -> float:
         """Seconds that a request would wait now for its first turn, as far as is known."""
         idle = self._requests < self._capacity.workers
