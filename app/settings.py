@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
     overlay_long_side: int = Field(
-        1024, ge=64, le=8192, description="default long side of an overlay, pixels"
+        320, ge=64, le=8192, description="default long side of an overlay, pixels"
     )
     accept: Annotated[frozenset[Unusual], NoDecode] = Field(
         frozenset(),

@@ -52,28 +52,34 @@ class Box:
 
 def peak(heatmap: NDArray[np.float32], crop: Crop) -> Peak | None:
     """The peak of a map [rows, columns]; None where the map is zero everywhere."""
-    if not heatmap.max() > 0:
+    highest, row, column = _highest(heatmap)
+    if not highest > 0:
         return None
     rows, columns = heatmap.shape
-    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
-    y, x = crop.to_original((float(row) + 0.5) / rows, (float(column) + 0.5) / columns)
+    y, x = crop.to_original((row + 0.5) / rows, (column + 0.5) / columns)
     return Peak(y - 0.5, x - 0.5)  # counted from the centre of the first pixel
 
 
 def box(heatmap: NDArray[np.float32], crop: Crop) -> Box | None:
     """The box around the cells that join the peak and reach half of its value; None where the map
     is zero everywhere."""
-    if not heatmap.max() > 0:
+    highest, row, column = _highest(heatmap)
+    if not highest > 0:
         return None
     rows, columns = heatmap.shape
-    warm = (heatmap >= _HALF * heatmap.max()).astype(np.uint8)
-    _, regions = cv2.connectedComponents(warm, connectivity=8)
-    here = regions == regions.ravel()[int(np.argmax(heatmap))]
-    ys, xs = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
-    one = crop.to_original(float(ys[0]) / rows, float(xs[0]) / columns)
-    other = crop.to_original(float(ys[-1] + 1) / rows, float(xs[-1] + 1) / columns)
-    left, right = sorted((one[1], other[1]))
-    return Box(top=one[0], left=left, height=other[0] - one[0], width=right - left)
+    warm = (heatmap >= _HALF * highest).astype(np.uint8)
+    _, regions, boxes, _ = cv2.connectedComponentsWithStats(warm, connectivity=8)
+    left, top, width, height, _ = boxes[regions[row, column]].tolist()
+    one = crop.to_original(top / rows, left / columns)
+    other = crop.to_original((top + height) / rows, (left + width) / columns)
+    edge, other_edge = sorted((one[1], other[1]))
+    return Box(top=one[0], left=edge, height=other[0] - one[0], width=other_edge - edge)
+
+
+def _highest(heatmap: NDArray[np.float32]) -> tuple[float, int, int]:
+    """The largest value, and its row and column."""
+    row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    return float(heatmap[row, column]), row, column
 
 
 def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float]]:
@@ -89,7 +95,8 @@ def map_to_original(heatmap: NDArray[np.float32], crop: Crop) -> list[list[float
 
 
 def levels(heatmap: NDArray[np.float32], scale: float) -> NDArray[np.uint8]:
-    """The map in steps of 1/255 of ``scale``, uint8 on its native grid."""
+    """The map, which is nowhere negative, in steps of 1/255 of ``scale``, uint8 on its native
+    grid."""
     if scale <= 0:
         return np.zeros(heatmap.shape, np.uint8)
     return np.asarray(cv2.convertScaleAbs(heatmap, alpha=255.0 / scale), np.uint8)
@@ -112,7 +119,7 @@ def encode_overlay(
     if image_type == "png":
         return _png(draw_overlay(shown, heatmap, box, scale=scale))
     luma, blue, red = _overlay_planes(shown, heatmap, box, scale=scale)
-    return bytes(simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, _JPEG_QUALITY, fastdct=True))
+    return bytes(simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, _JPEG_QUALITY))
 
 
 def draw_overlay(
@@ -141,7 +148,9 @@ def _overlay_planes(
     that, rounded up. It is ``draw_overlay`` with a third of the arithmetic."""
     rows, columns = shown.shape
     heat = _enlarged(heatmap, box, scale)
-    luma = shown.copy()
+    # TurboJPEG reads planes of even size: of an odd one also what lies behind it in memory
+    even = cv2.copyMakeBorder(shown, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE)
+    luma = np.asarray(even, np.uint8)[:rows, :columns]
     inside = luma[_slices(box)]
     cv2.multiply(inside, _resized(cv2.LUT(heat, _KEPT), *inside.shape), inside, 1 / 255)
     cv2.add(inside, _resized(cv2.LUT(heat, _LUMA), *inside.shape), inside)
