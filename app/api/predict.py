@@ -1,11 +1,14 @@
-"""``POST /predict`` and ``POST /predict/series``: thin routes over the pipeline."""
+"""``POST /predict`` and ``POST /predict/series``: thin routes over the pipeline.
+
+FastAPI describes them; ``app.api.admit`` calls them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app import metrics
@@ -13,7 +16,7 @@ from app.api.answers import Outputs, predict_answer, series_answer, study_answer
 from app.api.described import stated_of
 from app.api.errors import documented
 from app.api.negotiate import Form
-from app.api.options import Wanted, wanted
+from app.api.options import Options, wanted_of
 from app.api.respond import written
 from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
 from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
@@ -98,9 +101,10 @@ def _documented(*but: str) -> dict[int | str, dict[str, Any]]:
         }
     },
 )
-async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body, as a file part, or as
     base64 in JSON."""
+    wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     turn = request.state.admitted.turn
@@ -142,7 +146,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
         }
     },
 )
-async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+async def predict_series(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Score exams over time, in any order.
 
     Files alone, of a patient: DICOM as multipart, as `multipart/related` as STOW-RS sends it, as
@@ -152,6 +156,7 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
     Or files with a `series` part that says which exam each belongs to: the answer is for that
     breast.
     """
+    wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     admitted: Admitted = request.state.admitted
