@@ -10,10 +10,12 @@ import re
 import selectors
 import socket
 import time
+from collections.abc import Mapping
 
 from benchmarks.measured import MAX_REQUESTS, Round, process_cpu_seconds
 
 _STALLED_SECONDS = 60.0
+_OCTETS = {"Content-Type": "application/octet-stream"}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -21,11 +23,12 @@ class LoadError(Exception):
     """The service answered something else than 200, or nothing."""
 
 
-def post(port: int, path: str, body: bytes) -> bytes:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] = _OCTETS) -> bytes:
     """The bytes of a ``POST`` on a connection that is kept."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Content-Type: application/octet-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{''.join(lines)}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 
@@ -76,6 +79,7 @@ def _drive(
                 connection.start()
                 sent += 1
             else:
+                selector.unregister(connection.socket)  # the server may close it while others wait
                 busy -= 1
     return latencies
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    DigitalMammographyXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
 _BITS = 12  # stored, of 16 allocated: what mammography detectors give
 
@@ -17,10 +25,23 @@ _BITS = 12  # stored, of 16 allocated: what mammography detectors give
 def synthetic_files(*, full_size: bool) -> dict[str, bytes]:
     """Files by name; ``full_size`` adds one with as many pixels as a detector has."""
     jpeg = np.rint(synthetic_breast(640, 512) / 16).astype(np.uint8)
-    files = {"jpeg-640": _jpeg(jpeg), "dicom-1280": _dicom(synthetic_breast(1280, 1024))}
+    files = {
+        "jpeg-640": _encoded(".jpeg", jpeg),
+        "dicom-1280": _dicom(synthetic_breast(1280, 1024)),
+    }
     if full_size:
         files["dicom-12mp"] = _dicom(synthetic_breast(4096, 3072))
     return files
+
+
+def files_of_every_format() -> dict[str, bytes]:
+    """Those of ``synthetic_files``, a 16-bit PNG and the largest as lossless JPEG 2000."""
+    grey = synthetic_breast(1280, 1024) << (16 - _BITS)
+    return {
+        **synthetic_files(full_size=True),
+        "png-1280-16bit": _encoded(".png", grey),
+        "jpeg2000-12mp": _dicom(synthetic_breast(4096, 3072), JPEG2000Lossless),
+    }
 
 
 def synthetic_breast(rows: int, columns: int) -> NDArray[np.uint16]:
@@ -38,18 +59,19 @@ def synthetic_breast(rows: int, columns: int) -> NDArray[np.uint16]:
     return np.clip(np.rint(grey), 0, (1 << _BITS) - 1).astype(np.uint16)
 
 
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    done, data = cv2.imencode(".jpeg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+def _encoded(suffix: str, pixels: NDArray[Any]) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpeg" else []
+    done, data = cv2.imencode(suffix, pixels, options)
     assert done
     return data.tobytes()
 
 
-def _dicom(pixels: NDArray[np.uint16]) -> bytes:
-    """An uncompressed digital mammogram (PS3.3 A.26) with what the service reads of one."""
+def _dicom(pixels: NDArray[np.uint16], syntax: UID = ExplicitVRLittleEndian) -> bytes:
+    """A digital mammogram (PS3.3 A.26) with what the service reads of one."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalMammographyXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["mammoseq", "bench"])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = syntax
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
@@ -65,7 +87,12 @@ def _dicom(pixels: NDArray[np.uint16]) -> bytes:
     dataset.BitsStored = _BITS
     dataset.HighBit = _BITS - 1
     dataset.PixelRepresentation = 0
-    dataset.PixelData = pixels.astype("<u2").tobytes()
+    if syntax == JPEG2000Lossless:
+        stream = imagecodecs.jpeg2k_encode(pixels, reversible=True, level=0, codecformat="j2k")
+        dataset.PixelData = encapsulate([bytes(stream)])
+        dataset["PixelData"].VR = "OB"
+    else:
+        dataset.PixelData = pixels.astype("<u2").tobytes()
     file = BytesIO()
     dataset.save_as(file, enforce_file_format=True)
     return file.getvalue()

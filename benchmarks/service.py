@@ -42,7 +42,7 @@ class Service:
 @contextmanager
 def running_service(model_store: Path) -> Iterator[Service]:
     """Start ``python -m app`` with this interpreter, wait until it is ready, stop it at the end."""
-    port = _free_port()
+    port = free_port()
     environment = {
         **os.environ,
         "MAMMOSEQ_HOST": "127.0.0.1",
@@ -80,7 +80,7 @@ def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: I
     raise ServiceError(f"the service did not become ready:\n{printed}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,35 @@
+"""Ray Serve: a replica with a core of its own for every core.
+
+https://docs.ray.io/en/latest/serve/advanced-guides/performance.html
+"""
+
+# No postponed annotations: Ray Serve passes the type on to FastAPI
+import json
+import sys
+
+import ray
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import Response
+
+from benchmarks.peers.work import Work
+
+
+class Mammograms:
+    def __init__(self) -> None:
+        self._work = Work()
+
+    async def __call__(self, request: Request) -> Response:
+        answer = self._work.answer(await request.body())
+        return Response(json.dumps(answer), media_type="application/json")
+
+
+def main(port: int, workers: int) -> None:
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    deployment = serve.deployment(Mammograms, num_replicas=workers)
+    serve.run(deployment.bind(), route_prefix="/predict", blocking=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
