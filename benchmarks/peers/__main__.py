@@ -77,7 +77,7 @@ def _options(files: dict[str, bytes], arguments: Sequence[str] | None) -> argpar
     parser.add_argument("--peers", type=names(list(by_name)), default=list(by_name))
     parser.add_argument("--inputs", type=names(list(files)), default=list(files))
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side (default 2)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one turn (default 2)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of one turn (default 1.5)")
     parser.add_argument(
         "--model-store", type=Path, default=Settings().model_store, help="folder of model bundles"
     )

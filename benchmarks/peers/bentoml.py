@@ -1,4 +1,5 @@
-"""BentoML: a worker process per core, each with one thread.
+"""BentoML: a worker process per core, each with as many threads: with one, a core idles whenever a
+worker has been given more than its share of the connections.
 
 https://docs.bentoml.com/en/latest/build-with-bentoml/parallelize-requests.html
 """
@@ -20,6 +21,7 @@ _WORKERS = "PEER_WORKERS"
 
 @bentoml.service(
     workers=int(os.environ.get(_WORKERS, "1")),
+    threads=int(os.environ.get(_WORKERS, "1")),
     traffic={"timeout": 600},
     logging={"access": {"enabled": False}},
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,10 +30,13 @@ from training.models.hybrid import Hybrid
 tf.config.threading.set_intra_op_parallelism_threads(1)  # a process per core
 tf.config.threading.set_inter_op_parallelism_threads(1)
 application = FastAPI()
-_manifest = load_bundle(find_bundle(Path(os.environ.get(MODEL_STORE, "model_store")), None)).manifest
+_manifest = load_bundle(
+    find_bundle(Path(os.environ.get(MODEL_STORE, "model_store")), None)
+).manifest
 _size = InputGeometry(_manifest.input.height, _manifest.input.width)
 _trained = Path(os.environ.get("MAMMOSEQ_KERAS_MODEL", "runs/default/best.keras"))
 _has_weights = _trained.exists()
+_turn = threading.Lock()  # threads that run TensorFlow at once only slow each other down
 _ONE_EXAM = {"slots": np.zeros((1, 1, 1), np.int32), "days": np.zeros((1, 1), np.float32)}
 
 
@@ -58,9 +62,11 @@ def predict(data: Annotated[bytes, Body(media_type="application/octet-stream")])
     pixels = decoded(data)
     model_input = preprocess(pixels, _size)
     images = model_input.tensor[np.newaxis]
-    logits = model.predict({"images": images, **_ONE_EXAM}, verbose=0)
+    with _turn:
+        logits = model.predict({"images": images, **_ONE_EXAM}, verbose=0)
+        heatmap = _grad_cam(images)
     probability = float(calibrated(logits[0], _manifest))
-    answer = answered(probability, _grad_cam(images), pixels, model_input)
+    answer = answered(probability, heatmap, pixels, model_input)
     return JSONResponse({**answer, "random_weights": not _has_weights})
 
 
