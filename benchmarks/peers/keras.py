@@ -37,7 +37,7 @@ _size = InputGeometry(_manifest.input.height, _manifest.input.width)
 _trained = Path(os.environ.get("MAMMOSEQ_KERAS_MODEL", "runs/default/best.keras"))
 _has_weights = _trained.exists()
 _turn = threading.Lock()  # threads that run TensorFlow at once only slow each other down
-_ONE_EXAM = {"slots": np.zeros((1, 1, 1), np.int32), "days": np.zeros((1, 1), np.float32)}
+_SLOTS, _DAYS = np.zeros((1, 1, 1), np.int32), np.zeros((1, 1), np.float32)  # a single image
 
 
 def _model() -> Hybrid:
@@ -63,7 +63,7 @@ def predict(data: Annotated[bytes, Body(media_type="application/octet-stream")])
     model_input = preprocess(pixels, _size)
     images = model_input.tensor[np.newaxis]
     with _turn:
-        logits = model.predict({"images": images, **_ONE_EXAM}, verbose=0)
+        logits = model.predict({"images": images, "slots": _SLOTS, "days": _DAYS}, verbose=0)
         heatmap = _grad_cam(images)
     probability = float(calibrated(logits[0], _manifest))
     answer = answered(probability, heatmap, pixels, model_input)
@@ -75,7 +75,7 @@ def _grad_cam(images: NDArray[np.float32]) -> NDArray[np.float32]:
     with tf.GradientTape() as tape:
         maps = model.feature_maps(images)
         tape.watch(maps)
-        logits = model.read_exams(model.pool(maps), **_ONE_EXAM)
+        logits = model.read_exams(model.pool(maps), _SLOTS, _DAYS)
         score = logits[:, _manifest.positive_index]
     weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
     heatmap: Any = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))[0]
