@@ -31,6 +31,7 @@ CONCURRENCIES = (1, 8, 32)
 PROBABILITY_TOLERANCE = 0.01
 _WARM_UP_SECONDS = 2.0  # every worker of a peer shall have worked
 _IDLE_SECONDS = 1.0
+_LONG_SECONDS = 20.0  # a comparison that has taken as long gets no further round
 _FIRST = "jpeg-640"  # what a peer is asked for until it answers
 
 Side = Callable[[float], Round]  # runs for so many seconds
@@ -122,8 +123,11 @@ def _run(side: Service | Served, file: bytes, concurrency: int) -> Side:
 
 
 def _take_turns(ours: Side, theirs: Side, count: int, seconds: float) -> list[tuple[Round, Round]]:
-    rounds = []
+    rounds: list[tuple[Round, Round]] = []
+    start = time.monotonic()
     for number in range(count):
+        if time.monotonic() - start > _LONG_SECONDS:
+            break
         if number % 2:
             second = theirs(seconds)
             rounds.append((ours(seconds), second))
