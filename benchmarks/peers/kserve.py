@@ -22,7 +22,7 @@ from benchmarks.peers.work import Work
 
 # Made in the worker: neither travels to one
 _work = functools.cache(Work)
-_threads = functools.cache(lambda: ThreadPoolExecutor(os.cpu_count()))
+_threads = functools.cache(lambda: ThreadPoolExecutor(len(os.sched_getaffinity(0))))
 
 
 class Mammograms(kserve.Model):

@@ -3,7 +3,6 @@
 https://docs.ray.io/en/latest/serve/advanced-guides/performance.html
 """
 
-# No postponed annotations: Ray Serve passes the type on to FastAPI
 import json
 import os
 import sys
