@@ -2,9 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SERVE := .venv/serve
 DEV := .venv/dev
+PEERS := $(patsubst benchmarks/peers/requirements/%.txt,%,\
+  $(wildcard benchmarks/peers/requirements/*.txt))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve bridge test soak fuzz docs bench capacity train export requirements image-check clean
+.PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
+.PHONY: requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +40,12 @@ bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md)
 capacity: $(DEV)/.done ## three replicas behind haproxy against the model in docs/performance.md
 	$(DEV)/bin/python -m benchmarks.replicas
 
+peers: $(DEV)/.done ## other ways of serving the same model beside the service (half an hour)
+	-$(MAKE) --keep-going peers-install
+	$(DEV)/bin/python -m benchmarks.peers
+
+peers-install: $(PEERS:%=.venv/peers/%/.done) ## install what it is compared with
+
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
 	$(DEV)/bin/python -m training fit --config training/configs/fit.toml
 
@@ -60,4 +69,8 @@ $(DEV)/.done: requirements/dev.txt
 .venv/%/.done:
 	$(PYTHON) -m venv --clear .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
+	touch $@
+.venv/peers/%/.done: benchmarks/peers/requirements/%.txt
+	$(PYTHON) -m venv --clear .venv/peers/$*
+	.venv/peers/$*/bin/python -m pip install --quiet -r $<
 	touch $@

@@ -18,6 +18,7 @@ from benchmarks.measured import MAX_REQUESTS, Round, process_cpu_seconds
 
 _STALLED_SECONDS = 60.0
 _BOUNDARY = b"mammogram-by-mammogram"
+_OCTETS = {"Content-Type": "application/octet-stream"}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -25,11 +26,12 @@ class LoadError(Exception):
     """The service answered something else than 200, or nothing."""
 
 
-def post(port: int, path: str, body: bytes, kind: str = "application/octet-stream") -> bytes:
-    """The bytes of a ``POST`` on a connection that is kept; ``kind`` is the body's media type."""
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] = _OCTETS) -> bytes:
+    """The bytes of a ``POST`` on a connection that is kept."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{''.join(lines)}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 
@@ -44,7 +46,9 @@ def post_series(port: int, path: str, exams: Sequence[bytes]) -> bytes:
         _part(f'name="files"; filename="{number}"', data) for number, data in enumerate(exams)
     ]
     body = b"".join(parts) + b"--" + _BOUNDARY + b"--\r\n"
-    return post(port, path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}")
+    return post(
+        port, path, body, {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY.decode()}"}
+    )
 
 
 def _part(disposition: str, content: bytes) -> bytes:
@@ -110,6 +114,7 @@ def _drive(
             if now < deadline and sent < MAX_REQUESTS and connection.start():
                 sent += 1
             else:
+                selector.unregister(connection.socket)  # the server may close it while others wait
                 busy -= 1
 
 

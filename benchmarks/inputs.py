@@ -27,10 +27,24 @@ _BITS = 12  # stored, of 16 allocated: what mammography detectors give
 def synthetic_files(*, full_size: bool) -> dict[str, bytes]:
     """Files by name; ``full_size`` adds one with as many pixels as a detector has."""
     jpeg = np.rint(synthetic_breast(640, 512) / 16).astype(np.uint8)
-    files = {"jpeg-640": _jpeg(jpeg), "dicom-1280": _dicom(synthetic_breast(1280, 1024))}
+    files = {
+        "jpeg-640": _jpeg(jpeg),
+        "dicom-1280": _dicom(synthetic_breast(1280, 1024)),
+    }
     if full_size:
         files["dicom-12mp"] = _dicom(synthetic_breast(4096, 3072))
     return files
+
+
+def files_of_every_format() -> dict[str, bytes]:
+    """Those of ``synthetic_files``, a 16-bit PNG and the largest as lossless JPEG 2000."""
+    deep = synthetic_breast(4096, 3072)
+    jpeg_2000 = _dicom(deep, _jpeg_2000(deep), uid.JPEG2000Lossless)
+    return {
+        **synthetic_files(full_size=True),
+        "png-1280-16bit": _png(synthetic_breast(1280, 1024) << (16 - _BITS)),
+        "jpeg2000-12mp": jpeg_2000,
+    }
 
 
 def synthetic_breast(rows: int, columns: int) -> NDArray[np.uint16]:

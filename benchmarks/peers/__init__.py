@@ -1,0 +1,1 @@
+"""Mammoseq against other ways of serving the same model (``python -m benchmarks.peers``)."""
