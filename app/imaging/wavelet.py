@@ -19,16 +19,15 @@ _STRIP_ROWS = 128  # of the result of a level; few enough to stay in a core's ca
 _GAIN = 2.25  # a level widens the range of values at most by so much: 1.5 for each direction
 
 
-def low_pass(
-    words: Words, shrink: int, ceiling: int, table: Words | None = None
-) -> NDArray[np.signedinteger[Any]]:
+def low_pass(words: Words, shrink: int, ceiling: int, table: Words | None = None) -> NDArray[Any]:
     """Low-pass words [rows, columns] to [ceil(rows / shrink), ceil(columns / shrink)].
 
     ``shrink`` is a power of two above 1 and ``ceiling`` the highest value. Each word is first
     looked up in ``table``, if there is one. The result may lie outside of the range a little, and
     its pixels on the first of those that they stand for (``centred``).
     """
-    level, values = 0, words
+    level = 0
+    values: NDArray[Any] = words
     while shrink > 1:
         largest_sum = 3 * ceiling * _GAIN**level + 2  # of two details, in the second direction
         kind = np.int16 if largest_sum < 1 << 15 else np.int32
@@ -41,7 +40,7 @@ def centred(values: NDArray[Any], shrink: int, ceiling: int) -> Words:
     """Values of ``low_pass``, moved to the middle of the ``shrink`` x ``shrink`` pixels that each
     stands for and kept from 0 to ``ceiling``: uint8 or uint16 [rows, columns]."""
     dtype = np.uint8 if ceiling < 256 else np.uint16
-    words = values.clip(0, ceiling).astype(dtype)
+    words: NDArray[Any] = values.clip(0, ceiling).astype(dtype)
     offset = (shrink - 1) / (2 * shrink)
     kernel = np.array([0, 1 - offset, offset], np.float32)
     moved: Words = cv2.sepFilter2D(words, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE)  # type: ignore[assignment]
@@ -58,8 +57,10 @@ def _level(values: NDArray[Any], kind: np.dtype[Any], table: Words | None) -> ND
         strip = values[above : min(rows, 2 * last + 1)]
         if table is not None:
             strip = cv2.LUT(strip, table)
-        if strip.dtype != kind:
-            strip = strip.view(kind) if strip.dtype.itemsize == kind.itemsize else strip.astype(kind)
+        if strip.dtype.itemsize == kind.itemsize:
+            strip = strip.view(kind)  # no word is so high that it would turn negative
+        else:
+            strip = strip.astype(kind)
         smooth = _smooth(strip[0::2], strip[1::2])[first - above // 2 : last - above // 2]
         even, odd = (np.ascontiguousarray(smooth[:, start::2]) for start in (0, 1))
         halved[first:last] = _smooth(even.T, odd.T).T

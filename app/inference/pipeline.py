@@ -23,12 +23,13 @@ from pydicom.dataset import Dataset
 
 from app import metrics
 from app.bundle import Bundle
-from app.imaging.decode import decode
+from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
 from app.imaging.facts import Stated, completed
-from app.imaging.preprocess import Crop, InputGeometry, preprocess
+from app.imaging.preprocess import Crop, InputGeometry
 from app.imaging.quality import Fault, faults_of
+from app.imaging.reduced import preprocess_reduced
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
@@ -203,12 +204,15 @@ class Pipeline:
         watch: Stopwatch,
     ) -> tuple[Prepared, NDArray[np.float32]]:
         with watch.stage("decode"):
-            pixels, facts = decode(data, self._max_pixels, self._accept)
+            reduced = decode_reduced(
+                data, self._max_pixels, self._size, self._accept, long_side=kept.long_side
+            )
+            facts = reduced.facts
         with watch.stage("preprocess"):
-            model_input = preprocess(pixels, self._size)
-            faults = faults_of(pixels, model_input, facts)
+            model_input = preprocess_reduced(reduced, self._size)
+            faults = faults_of(reduced.pixels, model_input, facts)
             shown = (
-                displayed(pixels, kept.long_side, inverted=model_input.inverted)
+                displayed(reduced.picture, kept.long_side, inverted=model_input.inverted)
                 if kept.long_side is not None
                 else None
             )
