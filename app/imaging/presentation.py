@@ -80,9 +80,9 @@ def reduced(stored: Stored, ramp: Ramp, shrink: int) -> Words:
     smooth: NDArray[Any] = stored.words
     remaining = shrink >> stored.halved
     if remaining > 1:
-        steps = (stored.values - stored.low).astype(stored.words.dtype)
-        needed = None if _changes_nothing(steps, stored) else steps
-        smooth = low_pass(stored.words, remaining, ceiling, needed)
+        steps: NDArray[Any] = (stored.values - stored.low).astype(stored.words.dtype)
+        changing: Any = None if _changes_nothing(steps, stored) else steps
+        smooth = low_pass(stored.words, remaining, ceiling, changing)
     values = centred(smooth, shrink, ceiling)
     padded: NDArray[Any] = np.zeros(1 << 8 * values.dtype.itemsize, ramp.greys.dtype)
     padded[: len(ramp.greys)] = ramp.greys

@@ -29,7 +29,8 @@ class Reduced:
 
 def shrink_for(rows: int, columns: int, size: InputGeometry) -> int:
     """By what power of two an image of this size is made smaller for a model of that input."""
-    return _shrink(max(rows, columns), _LEAST_LONG_SIDE * size.height)
+    long_side = _shrink(max(rows, columns), _LEAST_LONG_SIDE * size.height)
+    return min(long_side, _shrink(min(rows, columns), size.width))
 
 
 def shrink_to_show(rows: int, columns: int, long_side: int) -> int:

@@ -57,10 +57,9 @@ def _level(values: NDArray[Any], kind: np.dtype[Any], table: Words | None) -> ND
         strip = values[above : min(rows, 2 * last + 1)]
         if table is not None:
             strip = cv2.LUT(strip, table)
-        if strip.dtype.itemsize == kind.itemsize:
-            strip = strip.view(kind)  # no word is so high that it would turn negative
-        else:
-            strip = strip.astype(kind)
+        # of the same width: no word is so high that it would turn negative
+        same = strip.dtype.itemsize == kind.itemsize
+        strip = strip.view(kind) if same else strip.astype(kind)
         smooth = _smooth(strip[0::2], strip[1::2])[first - above // 2 : last - above // 2]
         even, odd = (np.ascontiguousarray(smooth[:, start::2]) for start in (0, 1))
         halved[first:last] = _smooth(even.T, odd.T).T
