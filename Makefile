@@ -4,7 +4,7 @@ SERVE := .venv/serve
 DEV := .venv/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help serve bridge test soak fuzz docs bench train export requirements image-check clean
+.PHONY: help serve bridge test soak fuzz docs bench capacity train export requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +29,13 @@ fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only ref
 docs: $(DEV)/.done ## write the reference tables of docs/ from the code
 	$(DEV)/bin/python -m docs.reference
 
-bench: $(DEV)/.done ## service against a bare loop over the same code, side by side
-	$(DEV)/bin/python -m benchmarks.overhead
+BENCHMARKS := overhead decode series start memory overload
+
+bench: $(DEV)/.done ## what everything costs, side by side (docs/benchmarks.md)
+	$(foreach name,$(BENCHMARKS),$(DEV)/bin/python -m benchmarks.$(name) && ) true
+
+capacity: $(DEV)/.done ## three replicas behind haproxy against the model in docs/performance.md
+	$(DEV)/bin/python -m benchmarks.replicas
 
 train: $(DEV)/.done ## train the default model (hours); data as docs/training.md says
 	$(DEV)/bin/python -m training fit --config training/configs/fit.toml

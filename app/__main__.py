@@ -10,16 +10,19 @@ import uvicorn
 from pydantic import ValidationError
 
 from app.api.application import create_application
+from app.api.bodies import LargeBodyProtocol
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import DeviceError, GraphError
+from app.memory import give_back, use_one_heap
 from app.settings import Settings
 
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 
 def main() -> int:
+    use_one_heap()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings()
@@ -48,6 +51,8 @@ def main() -> int:
         f"on {pipeline.sessions.provider}; {manifest.intended_use}",
         flush=True,
     )
+    give_back()  # what reading the graphs took
+    http = type("Http", (LargeBodyProtocol,), {"most_bytes": settings.max_body_bytes})
     uvicorn.run(
         create_application(pipeline, settings),
         host=settings.host,
@@ -55,6 +60,7 @@ def main() -> int:
         access_log=False,  # metrics count; a path or query may hold anything
         timeout_graceful_shutdown=_GRACE_SECONDS,
         server_header=False,
+        http=http,
     )
     return 0
 

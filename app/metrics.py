@@ -21,7 +21,7 @@ REQUEST_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "mammoseq_stage_duration_seconds",
-    "Time in one stage, waiting for its turn included: decode, preprocess, encode, read, render.",
+    "Time in one stage: decode, preprocess, encode, read, render.",
     ["stage"],
     buckets=_SECONDS,
 )
@@ -33,7 +33,22 @@ SERIES_EXAMS = Histogram(
     "Exams in one answered request.",
     buckets=(1, 2, 3, 4, 5, 8, 16),
 )
+QUEUE_SECONDS = Histogram(
+    "mammoseq_queue_duration_seconds",
+    "Time that a piece of work waited for a worker.",
+    buckets=_SECONDS,
+)
 IN_FLIGHT = Gauge("mammoseq_in_flight_requests", "Requests being worked on.")
+WAITING_IMAGES = Gauge("mammoseq_waiting_images", "Images of requests being worked on.")
+EXPECTED_WAIT = Gauge(
+    "mammoseq_expected_wait_seconds", "How long the latest request was expected to wait."
+)
+REMEMBERED = Counter(
+    "mammoseq_remembered_images_total",
+    "Images of series that were looked for among those seen before, by result: hit, miss.",
+    ["result"],
+)
+REMEMBERED_BYTES = Gauge("mammoseq_remembered_bytes", "Memory of images seen before.")
 SCORE = Histogram(
     "mammoseq_calibrated_probability_ratio",
     "Calibrated probability of the positive class.",

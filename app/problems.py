@@ -75,6 +75,9 @@ PROBLEMS = MappingProxyType(
         "overloaded": Problem(
             429, "The service is busy", "Try again after the time in Retry-After."
         ),
+        "deadline_exceeded": Problem(
+            504, "The deadline has passed", "Allow more time, or send fewer images at a time."
+        ),
         # the image
         "empty_file": Problem(422, "The file is empty", "Send the image's bytes.", left_out=True),
         "unsupported_format": Problem(
@@ -225,6 +228,9 @@ PROBLEMS = MappingProxyType(
             422, "DICOM results need DICOM images", "Ask for JSON, or send DICOM files."
         ),
         # the service
+        "not_ready": Problem(
+            503, "The service cannot compute", "Another replica may; this one must be restarted."
+        ),
         "internal_error": Problem(
             500, "The service failed", "Report it with the request id; nothing was stored."
         ),
@@ -235,10 +241,12 @@ PROBLEMS = MappingProxyType(
 class Refusal(Exception):
     """A request that is understood to be impossible; ``code`` is a key of ``PROBLEMS``.
 
-    ``detail`` is shown to the caller: it must never quote the content of a file.
+    ``detail`` is shown to the caller: it must never quote the content of a file. ``retry_after``
+    is the number of seconds after which another try is likely to succeed, where there is one.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.retry_after = retry_after

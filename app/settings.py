@@ -39,15 +39,25 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=available_cores,
         ge=1,
-        description="threads that decode and render, and on CPU also that encode",
+        description="threads that compute, each with a request of its own",
     )
     max_batch: int | None = Field(
         None, ge=1, description="largest encoder batch; 1 on CPU and 32 on GPU unless set"
     )
-    max_waiting_images: int = Field(
-        256, ge=1, description="images that may wait for the encoder; beyond: `overloaded`"
+    max_queue_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="how long a request may be expected to wait for a worker; beyond: `overloaded`",
     )
     max_requests: int = Field(64, ge=1, description="requests in flight; beyond: `overloaded`")
+    max_bytes_in_flight: int = Field(
+        512 * 2**20, ge=1, description="bodies of requests in flight, bytes; beyond: `overloaded`"
+    )
+    remembered_bytes: int = Field(
+        32 * 2**20,
+        ge=0,
+        description="memory for images seen before, whose features are not computed again; 0: off",
+    )
     max_body_bytes: int = Field(
         256 * 2**20, ge=1, description="largest request body; beyond: `body_too_large`"
     )
@@ -57,7 +67,7 @@ class Settings(BaseSettings):
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
     overlay_long_side: int = Field(
-        1024, ge=64, le=8192, description="default long side of an overlay, pixels"
+        320, ge=64, le=8192, description="default long side of an overlay, pixels"
     )
     accept: Annotated[frozenset[Unusual], NoDecode] = Field(
         frozenset(),

@@ -18,7 +18,7 @@ from app.imaging.quality import faults_of
 from app.imaging.reduced import preprocess_reduced
 from app.inference.exams import Sent, single_exam, slots_and_days
 from app.inference.familiarity import familiarity_of
-from app.inference.pipeline import Encoded, Prepared, Stopwatch
+from app.inference.pipeline import Encoded, Look, Stopwatch
 from app.inference.sessions import Sessions
 from app.settings import Settings
 from benchmarks.measured import MAX_REQUESTS, Round
@@ -50,13 +50,15 @@ class BareLoop:
         model_input = preprocess_reduced(reduced, self._size)
         faults = faults_of(reduced.pixels, model_input, facts)
         shown = displayed(reduced.picture, side, inverted=model_input.inverted)
-        prepared = Prepared(Sent(0, facts), model_input.crop, model_input.inverted, faults, shown)
         features = self._sessions.encode(model_input.tensor[None])
         if self._familiarity:
             self._familiarity.fault_of(features.pooled[0])
-        exams = single_exam(prepared.sent)
+        crop, inverted = model_input.crop, model_input.inverted
+        look = Look(facts, crop, inverted, faults, features, shown)
+        sent = Sent(0, facts)
+        exams = single_exam(sent)
         reading = self._sessions.read(features, *slots_and_days(exams))
-        read = Read(None, {0: Encoded(prepared, features)}, exams, reading)
+        read = Read(None, {0: Encoded(sent, look, None)}, exams, reading)
         result = study_result("bare", self._bundle, self._question, [read], [])
         outputs = Outputs([], None, watch.milliseconds())
         return predict_answer(result, self._pictures, outputs).model_dump_json(by_alias=True)

@@ -70,8 +70,6 @@ def _read(data: bytes, manifest: Manifest, sha256: str) -> StudyResult:
     pixels, facts = decode(data, _MAX_PIXELS)
     seen = preprocess(pixels, InputGeometry(manifest.input.height, manifest.input.width))
     header = pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
-    if "SeriesInstanceUID" not in header:  # as in the synthetic files
-        header.StudyInstanceUID = header.SeriesInstanceUID = pydicom.uid.generate_uid()
     shape = (manifest.heatmap.rows, manifest.heatmap.columns)
     heatmap = np.random.default_rng(0).random(shape, np.float32)
     shown = displayed(pixels, CAPTURE_LONG_SIDE, inverted=seen.inverted)

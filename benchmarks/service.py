@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,19 +40,27 @@ class Service:
 
 
 @contextmanager
-def running_service(model_store: Path) -> Iterator[Service]:
-    """Start ``python -m app`` with this interpreter, wait until it is ready, stop it at the end."""
-    port = _free_port()
-    environment = {
-        **os.environ,
-        "MAMMOSEQ_HOST": "127.0.0.1",
-        "MAMMOSEQ_PORT": str(port),
-        "MAMMOSEQ_MODEL_STORE": str(model_store),
-    }
+def running_service(
+    model_store: Path,
+    *,
+    port: int | None = None,
+    cores: Collection[int] | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Service]:
+    """Start ``python -m app`` with this interpreter, wait until it is ready, stop it at the end.
+
+    On ``cores`` only, if given; ``settings`` are further environment variables.
+    """
+    port = port or free_port()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"], env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "app"],
+            env=environment(model_store, port) | dict(settings or {}),
+            stdout=log,
+            stderr=log,
         )
+        if cores is not None:  # at once, before it counts them
+            os.sched_setaffinity(process.pid, cores)
         try:
             service = Service(port, process.pid)
             _wait_until_ready(service, process, log)
@@ -80,7 +88,17 @@ def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: I
     raise ServiceError(f"the service did not become ready:\n{printed}")
 
 
-def _free_port() -> int:
+def environment(model_store: Path, port: int) -> dict[str, str]:
+    """This process' environment, with the settings that a benchmark needs."""
+    return {
+        **os.environ,
+        "MAMMOSEQ_HOST": "127.0.0.1",
+        "MAMMOSEQ_PORT": str(port),
+        "MAMMOSEQ_MODEL_STORE": str(model_store),
+    }
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

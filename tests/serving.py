@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
+from starlette.types import ASGIApp
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 60
@@ -93,6 +96,24 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@contextmanager
+def serving_here(application: ASGIApp) -> Iterator[httpx.Client]:
+    """A real server in this process, for tests that break a part of it; a client for it."""
+    port = free_port()
+    config = uvicorn.Config(application, port=port, access_log=False, log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def _wait_until_ready(service: Service) -> None:

@@ -163,13 +163,11 @@ def _heatmap(
         assert image.shown is not None
         shown = smaller(image.shown, pictures.overlay_long_side)
         box = crop_in(shown, crop, image.facts.rows, image.facts.columns)
-        data, height, width = encode_overlay(
-            shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay
-        )
+        data = encode_overlay(shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay)
         overlay = Picture(
             media_type="image/png" if pictures.overlay == "png" else "image/jpeg",
-            height=height,
-            width=width,
+            height=shown.shape[0],
+            width=shown.shape[1],
             data=encoded(data),
         )
     plain = None

@@ -9,10 +9,12 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.api import errors, predict, service
+from app.api.admit import Admit
 from app.api.errors import ProblemBody
 from app.api.observe import Observe
 from app.api.schemas import FileIn, FilesIn, SeriesIn
 from app.bundle import DISCLAIMER
+from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 
@@ -40,10 +42,11 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     )
     application.state.pipeline = pipeline
     application.state.settings = settings
-    application.state.in_flight = 0
+    application.state.admission = Admission(_capacity(settings))
     application.include_router(service.router)
     application.include_router(predict.router)
     errors.install(application)
+    application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Observe)
     _document(application)
     manifest = pipeline.bundle.manifest
@@ -51,6 +54,15 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
     return application
+
+
+def _capacity(settings: Settings) -> Capacity:
+    return Capacity(
+        workers=settings.workers,
+        seconds=settings.max_queue_seconds,
+        requests=settings.max_requests,
+        bytes=settings.max_bytes_in_flight,
+    )
 
 
 def _document(application: FastAPI) -> None:

@@ -16,7 +16,6 @@ from app import metrics
 from app.problems import PROBLEMS, Refusal
 
 _LOG = logging.getLogger("mammoseq")
-_RETRY_SECONDS = 1
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -32,8 +31,9 @@ class ProblemBody(BaseModel):
     request_id: str
 
 
-def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
-    """Build the answer for ``code``, a key of ``PROBLEMS``."""
+def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
+    """Build the answer for a refusal."""
+    code = refusal.code
     problem = PROBLEMS[code]
     metrics.PROBLEMS.labels(code).inc()
     body = ProblemBody(
@@ -41,11 +41,11 @@ def problem_response(request: Request, code: str, detail: str) -> JSONResponse:
         title=problem.title,
         status=problem.status,
         code=code,
-        detail=detail,
+        detail=refusal.detail,
         advice=problem.advice,
         request_id=request.state.request_id,
     )
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if code == "overloaded" else None
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
     return JSONResponse(
         body.model_dump(), problem.status, headers, media_type="application/problem+json"
     )
@@ -56,18 +56,18 @@ def install(application: FastAPI) -> None:
 
     @application.exception_handler(Refusal)
     async def refused(request: Request, refusal: Refusal) -> JSONResponse:
-        return problem_response(request, refusal.code, refusal.detail)
+        return problem_response(request, refusal)
 
     @application.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return problem_response(request, "invalid_request", f"{where}: {first['msg']}")
+        return problem_response(request, Refusal("invalid_request", f"{where}: {first['msg']}"))
 
     @application.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        response = problem_response(request, code, str(error.detail))
+        response = problem_response(request, Refusal(code, str(error.detail)))
         response.headers.update(error.headers or {})  # 405 names the methods there are
         return response
 
@@ -85,7 +85,7 @@ def failure_response(request: Request, error: Exception) -> JSONResponse:
         type(error).__name__,
         where,
     )
-    return problem_response(request, "internal_error", "An unexpected fault was logged.")
+    return problem_response(request, Refusal("internal_error", "An unexpected fault was logged."))
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

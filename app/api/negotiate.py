@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from urllib.request import parse_http_list
 
 from python_multipart.multipart import parse_options_header
@@ -23,6 +24,7 @@ class Form(StrEnum):
 _OFFERED = (Form.JSON, Form.FHIR, Form.OBJECTS, Form.REPORT)
 
 
+@lru_cache(64)  # callers have one or two
 def negotiated(accept: str | None) -> Form:
     """The form that the caller likes best. Raises ``Refusal`` (``not_acceptable``)."""
     if not accept or not accept.strip():

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
+from app.api.admit import PREDICTIONS
 from app.api.errors import failure_response
 
 _CLIENT_GONE = 499  # counted only: there is nobody to answer
@@ -51,6 +52,7 @@ class Observe:
             await failure_response(Request(scope), error)(scope, receive, send_observed)
         finally:
             # The route's pattern, never the path: a path may hold anything
-            route = getattr(scope.get("route"), "path", "other")
+            known = scope["path"] if scope["path"] in PREDICTIONS else "other"
+            route = getattr(scope.get("route"), "path", known)
             metrics.REQUESTS.labels(route, str(status)).inc()
             metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - start)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Query, Request
+from fastapi import Request
+from pydantic import BaseModel, Field, ValidationError
 
 from app.api.answers import Pictures
 from app.api.documents import OBJECT_KINDS
 from app.api.negotiate import Form, negotiated
 from app.api.results import Question
 from app.api.schemas import ObjectKind, ViewIn
+from app.api.uploads import first_fault
 from app.imaging.facts import Laterality, Stated
-from app.inference.pipeline import Gate, Kept
+from app.inference.pipeline import Gate, Terms
 from app.problems import Refusal
 from app.render.result import CAPTURE_LONG_SIDE
 from app.settings import Settings
@@ -36,62 +38,76 @@ class Wanted:
     assumed: Stated
 
     @property
-    def kept(self) -> Kept:
-        """What must be kept of every image for it."""
+    def terms(self) -> Terms:
+        """The terms on which images are looked at for it."""
         sides = [self.pictures.overlay_long_side] if self.pictures.overlay else []
         sides += [CAPTURE_LONG_SIDE] if "sc" in self.objects else []
-        return Kept(max(sides, default=None), header=bool(self.objects) or self.fhir)
+        return Terms(
+            gate=self.gate,
+            assumed=self.assumed,
+            long_side=max(sides, default=None),
+            header=bool(self.objects) or self.fhir,
+        )
 
 
-async def wanted(
-    request: Request,
-    operating_point: Annotated[
-        str | None, Query(description="name of an operating point; the model's default if left out")
-    ] = None,
-    target: Annotated[
-        str | None, Query(description="class whose evidence is mapped; the positive one by default")
-    ] = None,
-    overlay: Annotated[
-        Literal["jpeg", "png", "none"], Query(description="picture of map over mammogram")
-    ] = "jpeg",
-    overlay_long_side: Annotated[
-        int | None, Query(ge=64, le=8192, description="of the overlay, pixels")
-    ] = None,
-    map: Annotated[bool, Query(description="whether to answer the plain map")] = True,
-    objects: Annotated[
-        str | None,
-        Query(
-            description="what to make of the result besides JSON, separated by commas: `sr`, `sc`, "
-            "`seg`, `fhir`. A DICOM answer holds `sr,sc` if left out",
-            examples=["sr,sc"],
-        ),
-    ] = None,
-    gate: Annotated[
-        Gate | None,
-        Query(description="`warn`: score also what does not look like a mammogram; for research"),
-    ] = None,
-    laterality: Annotated[
-        Laterality | None, Query(description="the breast, where a file does not say it")
-    ] = None,
-    view: Annotated[
-        ViewIn | None, Query(description="the view, where a file does not say it")
-    ] = None,
-    exam_date: Annotated[
-        date | None, Query(description="the date of the exam, where a file does not say it")
-    ] = None,
-) -> Wanted:
+class Options(BaseModel):
+    """The query of a prediction."""
+
+    operating_point: str | None = Field(
+        None, description="name of an operating point; the model's default if left out"
+    )
+    target: str | None = Field(
+        None, description="class whose evidence is mapped; the positive one by default"
+    )
+    overlay: Literal["jpeg", "png", "none"] = Field(
+        "jpeg", description="picture of map over mammogram"
+    )
+    overlay_long_side: int | None = Field(
+        None, ge=64, le=8192, description="of the overlay, pixels"
+    )
+    map: bool = Field(True, description="whether to answer the plain map")
+    objects: str | None = Field(
+        None,
+        description="what to make of the result besides JSON, separated by commas: `sr`, `sc`, "
+        "`seg`, `fhir`. A DICOM answer holds `sr,sc` if left out",
+        examples=["sr,sc"],
+    )
+    gate: Gate | None = Field(
+        None,
+        description="`warn`: score also what does not look like a mammogram; for research",
+    )
+    laterality: Laterality | None = Field(
+        None, description="the breast, where a file does not say it"
+    )
+    view: ViewIn | None = Field(None, description="the view, where a file does not say it")
+    exam_date: date | None = Field(
+        None, description="the date of the exam, where a file does not say it"
+    )
+
+
+def options_of(request: Request) -> Options:
+    """The query. Raises ``Refusal`` (``invalid_request``)."""
+    try:
+        return Options.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise Refusal("invalid_request", f"query.{first_fault(error)}") from None
+
+
+def wanted_of(request: Request, options: Options) -> Wanted:
+    """What the query and the ``Accept`` header ask for. Raises ``Refusal``:
+    ``unknown_operating_point``, ``unknown_class``, ``not_acceptable``, ``invalid_request``."""
     settings: Settings = request.app.state.settings
     manifest = request.app.state.pipeline.bundle.manifest
-    point = manifest.operating_point(operating_point)
+    point = manifest.operating_point(options.operating_point)
     if point is None:
         raise Refusal(
             "unknown_operating_point",
             f"The model has: {', '.join(p.name for p in manifest.operating_points)}.",
         )
-    if target is not None and target not in manifest.classes:
+    if options.target is not None and options.target not in manifest.classes:
         raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
     form = negotiated(", ".join(request.headers.getlist("accept")))  # RFC 9110 5.3
-    chosen = _chosen(objects)
+    chosen = _chosen(options.objects)
     kinds = frozenset(kind for kind in OBJECT_KINDS if kind in chosen)
     if form is Form.OBJECTS:
         kinds = kinds or _DEFAULT_OBJECTS
@@ -100,17 +116,17 @@ async def wanted(
     elif form is Form.FHIR:  # holds none
         kinds = frozenset()
     return Wanted(
-        question=Question(point, manifest.classes.index(target or manifest.positive_class)),
+        question=Question(point, manifest.classes.index(options.target or manifest.positive_class)),
         form=form,
         objects=kinds,
         fhir=form is Form.FHIR or "fhir" in chosen,
         pictures=Pictures(
-            overlay=None if overlay == "none" else overlay,
-            overlay_long_side=overlay_long_side or settings.overlay_long_side,
-            map=map,
+            overlay=None if options.overlay == "none" else options.overlay,
+            overlay_long_side=options.overlay_long_side or settings.overlay_long_side,
+            map=options.map,
         ),
-        gate=gate or settings.gate,
-        assumed=Stated(exam_date, laterality, view),
+        gate=options.gate or settings.gate,
+        assumed=Stated(options.exam_date, options.laterality, options.view),
     )
 
 

@@ -1,12 +1,14 @@
-"""``POST /predict`` and ``POST /predict/series``: thin routes over the pipeline."""
+"""``POST /predict`` and ``POST /predict/series``: thin routes over the pipeline.
+
+FastAPI describes them; ``app.api.admit`` calls them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app import metrics
@@ -14,11 +16,12 @@ from app.api.answers import Outputs, predict_answer, series_answer, study_answer
 from app.api.described import stated_of
 from app.api.errors import documented
 from app.api.negotiate import Form
-from app.api.options import Wanted, wanted
-from app.api.respond import respond
+from app.api.options import Options, wanted_of
+from app.api.respond import written
 from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
-from app.api.uploads import Limits, parse_file, parse_files, receive, unpacked
+from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
 from app.imaging.facts import Stated
+from app.inference.admission import Admitted
 from app.inference.exams import order_exams, single_exam
 from app.inference.pipeline import Encoded, Pipeline, Stopwatch
 from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
@@ -98,31 +101,32 @@ def _documented(*but: str) -> dict[int | str, dict[str, Any]]:
         }
     },
 )
-async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body, as a file part, or as
     base64 in JSON."""
+    wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
-    with _admitted(request, settings):
-        received = await receive(request, _limits(settings))
-        if isinstance(received, bytes):
-            body = received
-            received = await pipeline.run(lambda: parse_file(body))
-        if len(received.files) > 1:
-            raise Refusal("several_files", f"{len(received.files)} files were sent.")
-        watch = Stopwatch()
-        (image,) = await pipeline.look_at(
-            [received.files[0].content], [Stated()], wanted.assumed, wanted.gate, wanted.kept, watch
+    turn = request.state.admitted.turn
+    received = await receive(request, _limits(settings))
+    watch = Stopwatch()
+
+    def work() -> Response:
+        files = (parse_file(received) if isinstance(received, bytes) else received).files
+        if len(files) > 1:
+            raise Refusal("several_files", f"{len(files)} files were sent.")
+        image = pipeline.look_at(
+            0, files[0].content, Stated(), wanted.terms, turn, watch, alone=True
         )
-        if isinstance(image, Refusal):
-            raise image
-        sent = image.prepared.sent
-        breast = Breast(sent.laterality, single_exam(sent))
+        breast = Breast(image.sent.laterality, single_exam(image.sent))
 
         def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
             return predict_answer(result, wanted.pictures, outputs)
 
-        return await respond(request, wanted, {0: image}, [breast], [], watch, answer)
+        request_id = request.state.request_id
+        return written(pipeline, request_id, wanted, {0: image}, [breast], [], watch, answer)
+
+    return await pipeline.run(turn, work)
 
 
 @router.post(
@@ -142,7 +146,7 @@ async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) 
         }
     },
 )
-async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wanted)]) -> Response:
+async def predict_series(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Score exams over time, in any order.
 
     Files alone, of a patient: DICOM as multipart, as `multipart/related` as STOW-RS sends it, as
@@ -152,36 +156,36 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
     Or files with a `series` part that says which exam each belongs to: the answer is for that
     breast.
     """
+    wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
-    limits = _limits(settings)
-    with _admitted(request, settings):
-        received = await receive(request, limits)
-        if isinstance(received, bytes):
-            body = received
-            received = await pipeline.run(lambda: parse_files(body, limits))
-        packed, description = received.files, received.series
-        files = await pipeline.run(lambda: unpacked(packed, limits))
-        stated = stated_of(files, description) if description else [Stated()] * len(files)
-        watch = Stopwatch()
-        seen = await pipeline.look_at(
-            [file.content for file in files],
-            stated,
-            wanted.assumed,
-            wanted.gate,
-            wanted.kept,
-            watch,
-        )
+    admitted: Admitted = request.state.admitted
+    turn, limits = admitted.turn, _limits(settings)
+    body = await receive(request, limits)
+    watch = Stopwatch()
+
+    def parse() -> tuple[tuple[Upload, ...], str | None]:
+        received = parse_files(body, limits) if isinstance(body, bytes) else body
+        return unpacked(received.files, limits), received.series
+
+    files, description = await pipeline.run(turn, parse, image=False)
+    stated = stated_of(files, description) if description else [Stated()] * len(files)
+    request.app.state.admission.expect(admitted, len(files))
+    seen = await pipeline.look_at_all(
+        [file.content for file in files], stated, wanted.terms, turn, watch
+    )
+
+    def work() -> Response:
         if description:
             images = _all(seen)
-            sent = [image.prepared.sent for image in images.values()]
+            sent = [image.sent for image in images.values()]
             side = next((image.laterality for image in sent if image.laterality), None)
             breasts: Sequence[Breast] = [Breast(side, order_exams(sent))]
             ignored: list[Ignored] = []
         else:
             images, ignored = _sorted_out(seen)
             raise_if_none_left(len(images), ignored)
-            breasts, more = group_by_breast([image.prepared.sent for image in images.values()])
+            breasts, more = group_by_breast([image.sent for image in images.values()])
             ignored = sorted([*ignored, *more], key=lambda note: note.index)
             for note in ignored:
                 metrics.IGNORED.labels(note.code).inc()
@@ -192,7 +196,10 @@ async def predict_series(request: Request, wanted: Annotated[Wanted, Depends(wan
                 return series_answer(result, wanted.pictures, outputs)
             return study_answer(result, ignored, wanted.pictures, outputs)
 
-        return await respond(request, wanted, images, breasts, ignored, watch, answer)
+        request_id = request.state.request_id
+        return written(pipeline, request_id, wanted, images, breasts, ignored, watch, answer)
+
+    return await pipeline.run(turn, work, image=False)
 
 
 def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
@@ -236,18 +243,3 @@ def _check_length(breasts: Sequence[Breast], most: int) -> None:
 
 def _limits(settings: Settings) -> Limits:
     return Limits(settings.max_body_bytes, settings.max_images)
-
-
-@contextmanager
-def _admitted(request: Request, settings: Settings) -> Iterator[None]:
-    """Count the request in flight, or refuse it when there are too many."""
-    state: Any = request.app.state
-    if state.in_flight >= settings.max_requests:
-        raise Refusal("overloaded", "Too many requests are in flight; try again shortly.")
-    state.in_flight += 1
-    metrics.IN_FLIGHT.set(state.in_flight)
-    try:
-        yield
-    finally:
-        state.in_flight -= 1
-        metrics.IN_FLIGHT.set(state.in_flight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from fastapi import Request, Response
+from fastapi import Response
 from pydantic import BaseModel
 
 from app.api.answers import Outputs, encoded
@@ -19,8 +19,9 @@ from app.inference.study import Breast, Ignored
 from app.render.result import StudyResult
 
 
-async def respond(
-    request: Request,
+def written(
+    pipeline: Pipeline,
+    request_id: str,
     wanted: Wanted,
     images: Mapping[int, Encoded],
     breasts: Sequence[Breast],
@@ -28,46 +29,34 @@ async def respond(
     watch: Stopwatch,
     json_answer: Callable[[StudyResult, Outputs], BaseModel],
 ) -> Response:
-    """Read the breasts and write the answer in the form that is wanted, in the pool."""
-    pipeline: Pipeline = request.app.state.pipeline
-
-    def work() -> tuple[bytes | str, str]:
-        reads = [
-            Read(
-                breast.laterality, images, breast.exams, pipeline.read(images, breast.exams, watch)
-            )
-            for breast in breasts
-        ]
-        with watch.stage("render"):
-            result = study_result(
-                request.state.request_id,
-                pipeline.bundle,
-                wanted.question,
-                reads,
-                ignored,
-            )
-            files = dicom_files(result, wanted.objects)
-            fhir = fhir_json(result) if wanted.fhir else None
-            if wanted.form is Form.FHIR:
-                assert fhir is not None
-                return fhir, Form.FHIR
-            if wanted.form is Form.OBJECTS:
-                return related(files)
-            if wanted.form is Form.REPORT:
-                return files[0].data, Form.REPORT
-            answer = json_answer(
-                result,
-                Outputs(
-                    dicom=[_described(file) for file in files],
-                    fhir=json.loads(fhir) if fhir else None,
-                    timings_ms={},
-                ),
-            )
-        answer = answer.model_copy(update={"timings_ms": watch.milliseconds()})
-        return answer.model_dump_json(by_alias=True), Form.JSON
-
-    content, media_type = await pipeline.run(work)
-    return Response(content, media_type=media_type)
+    """Read the breasts and write the answer in the form that is wanted. Computes: call it on a
+    worker."""
+    reads = [
+        Read(breast.laterality, images, breast.exams, pipeline.read(images, breast.exams, watch))
+        for breast in breasts
+    ]
+    with watch.stage("render"):
+        result = study_result(request_id, pipeline.bundle, wanted.question, reads, ignored)
+        files = dicom_files(result, wanted.objects)
+        fhir = fhir_json(result) if wanted.fhir else None
+        if wanted.form is Form.FHIR:
+            assert fhir is not None
+            return Response(fhir, media_type=Form.FHIR)
+        if wanted.form is Form.OBJECTS:
+            content, media_type = related(files)
+            return Response(content, media_type=media_type)
+        if wanted.form is Form.REPORT:
+            return Response(files[0].data, media_type=Form.REPORT)
+        answer = json_answer(
+            result,
+            Outputs(
+                dicom=[_described(file) for file in files],
+                fhir=json.loads(fhir) if fhir else None,
+                timings_ms={},
+            ),
+        )
+    answer = answer.model_copy(update={"timings_ms": watch.milliseconds()})
+    return Response(answer.model_dump_json(by_alias=True), media_type=Form.JSON)
 
 
 def _described(file: DicomFile) -> DicomObject:

@@ -109,16 +109,16 @@ def _breast(
 
 
 def _image(image: Encoded, heatmap: NDArray[np.float32]) -> ImageResult:
-    prepared = image.prepared
+    sent, look = image.sent, image.look
     return ImageResult(
-        index=prepared.sent.index,
-        header=prepared.header,
-        facts=prepared.sent.agreed_facts,
-        shown=prepared.shown,
-        crop=prepared.crop,
-        inverted=prepared.inverted,
+        index=sent.index,
+        header=image.header,
+        facts=sent.agreed_facts,
+        shown=look.shown,
+        crop=look.crop,
+        inverted=look.inverted,
         heatmap=heatmap,
-        content_key=prepared.sent.content_key,
+        content_key=sent.content_key,
     )
 
 
@@ -145,15 +145,15 @@ def _out_of_date(read: Read, newest: date | None) -> list[tuple[str, str]]:
 
 
 def _warnings(read: Read, scale: float) -> list[tuple[str, str]]:
-    images = [read.images[index].prepared for exam in read.exams for index in exam.images]
+    images = [read.images[index] for exam in read.exams for index in exam.images]
     several = len(images) > 1
     notes: list[tuple[str, str]] = []
     for image in images:
         prefix = f"Image {image.sent.index}: " if several else ""
         own = list(image.sent.facts.warnings)
-        if image.inverted:
+        if image.look.inverted:
             own.append(("inverted", "The background is bright; the grey scale was inverted."))
-        own += [(fault.code, fault.detail) for fault in image.faults]
+        own += [(fault.code, fault.detail) for fault in image.look.faults]
         notes += [(code, prefix + detail) for code, detail in own]
     notes += series_warnings([image.sent for image in images], read.exams)
     if not scale > 0:

@@ -5,24 +5,29 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody
 from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
+from app.inference.sessions import check_working
 
 router = APIRouter()
 
 
-@router.get("/healthz/live")
-async def live() -> dict[str, str]:
-    """The process answers."""
+@router.get("/healthz/live", responses=documented("not_ready"))
+async def live(request: Request) -> dict[str, str]:
+    """The process answers, and the device has not failed: from that only a restart helps."""
+    pipeline: Pipeline = request.app.state.pipeline
+    check_working(pipeline.sessions)
     return {"status": "live"}
 
 
-@router.get("/healthz/ready")
+@router.get("/healthz/ready", responses=documented("not_ready"))
 async def ready(request: Request) -> dict[str, str]:
     """The bundle is verified, the sessions are warm, and the device asked for is in use: the
-    service does not start otherwise."""
+    service does not start otherwise. And the device has not failed since."""
     pipeline: Pipeline = request.app.state.pipeline
+    check_working(pipeline.sessions)
     manifest = pipeline.bundle.manifest
     return {
         "status": "ready",

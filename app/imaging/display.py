@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import Crop
 
-_SAMPLED_SIDE = 160  # pixels a side from which the grey range is estimated
+_SAMPLED_SIDE = 96  # pixels a side from which the grey range is estimated
+_GREY_RANGE = (0.005, 0.998)  # of the pixels: what becomes black, and white
 
 
 def displayed(pixels: NDArray[Any], long_side: int, *, inverted: bool) -> NDArray[np.uint8]:
@@ -18,15 +19,11 @@ def displayed(pixels: NDArray[Any], long_side: int, *, inverted: bool) -> NDArra
     to 8 bit; small images are not enlarged. ``inverted`` turns the grey scale."""
     rows, columns = pixels.shape
     height, width = _fitted(rows, columns, long_side)
-    whole = min(rows // height, columns // width)
-    if whole > 1:  # averaging by a whole factor first is several times cheaper
-        size = (columns // whole, rows // whole)
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    step = max(1, max(pixels.shape) // _SAMPLED_SIDE)
-    low, high = np.percentile(pixels[::step, ::step], (0.5, 99.8))
-    grey = cv2.convertScaleAbs(cv2.subtract(pixels, low), alpha=255.0 / max(high - low, 1.0))
-    if grey.shape != (height, width):
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_LINEAR)
+    small = _shrunk(pixels, height, width)
+    low, high = _grey_range(small)
+    scale = 255.0 / max(high - low, 1)
+    # raised to `low`, for OpenCV takes the absolute value of what lies below
+    grey = cv2.convertScaleAbs(np.maximum(small, low), alpha=scale, beta=-low * scale)
     return np.asarray(255 - grey if inverted else grey, np.uint8)
 
 
@@ -52,3 +49,23 @@ def crop_in(picture: NDArray[Any], crop: Crop, rows: int, columns: int) -> Crop:
 def _fitted(rows: int, columns: int, long_side: int) -> tuple[int, int]:
     zoom = min(1.0, long_side / max(rows, columns))
     return max(1, round(rows * zoom)), max(1, round(columns * zoom))
+
+
+def _shrunk(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Halve as often as it can be, which is several times cheaper than any other factor; the rest
+    is less than a half."""
+    while (rows := pixels.shape[0] // 2) >= height and (columns := pixels.shape[1] // 2) >= width:
+        even = pixels[: 2 * rows, : 2 * columns]
+        pixels = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)
+    if pixels.shape == (height, width):
+        return pixels
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _grey_range(pixels: NDArray[Any]) -> tuple[int, int]:
+    """Darkest and brightest grey value, but for a few pixels."""
+    step = max(1, max(pixels.shape) // _SAMPLED_SIDE)
+    # numpy sorts 16 bits ten times as fast as 8, and faster than it finds percentiles
+    sample = np.sort(pixels[::step, ::step].astype(np.uint16), axis=None)
+    low, high = (round(share * (sample.size - 1)) for share in _GREY_RANGE)
+    return int(sample[low]), int(sample[high])

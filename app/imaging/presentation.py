@@ -78,11 +78,10 @@ def reduced(stored: Stored, ramp: Ramp, shrink: int) -> Words:
         brightest = int(ramp.greys.max())
         return centred(low_pass(stored.words, shrink, brightest, table), shrink, brightest)
     smooth: NDArray[Any] = stored.words
-    remaining = shrink >> stored.halved
-    if remaining > 1:
+    if not stored.halved:
         steps: NDArray[Any] = (stored.values - stored.low).astype(stored.words.dtype)
         changing: Any = None if _changes_nothing(steps, stored) else steps
-        smooth = low_pass(stored.words, remaining, ceiling, changing)
+        smooth = low_pass(stored.words, shrink, ceiling, changing)
     values = centred(smooth, shrink, ceiling)
     padded: NDArray[Any] = np.zeros(1 << 8 * values.dtype.itemsize, ramp.greys.dtype)
     padded[: len(ramp.greys)] = ramp.greys

@@ -86,8 +86,8 @@ def stored_range(dataset: FileDataset) -> tuple[int, int, int]:
 
 
 def stored_values(dataset: FileDataset, rows: int, columns: int, halvings: int = 0) -> Stored:
-    """Decode the pixel data, halved by the 5/3 low-pass up to ``halvings`` times if that is
-    cheaper: not at all if it is not part of the compression.
+    """Decode the pixel data, halved ``halvings`` times by the 5/3 low-pass if the frame holds
+    it, else as it is.
 
     Raises ``Refusal`` (``unsupported_transfer_syntax``, ``broken_image``), and whatever pydicom
     and the codecs raise for what is broken.
@@ -106,8 +106,8 @@ def stored_values(dataset: FileDataset, rows: int, columns: int, halvings: int =
         words = _run_lengths(_frame(dataset), dtype, rows, columns)
     elif syntax in _JPEG | _JPEG_LS | _JPEG_2000:
         frame = _frame(dataset)
-        if syntax in _JPEG_2000 and halvings:
-            smaller = _low_passed(frame, (rows, columns), halvings, dataset)
+        if halvings and syntax in _JPEG_2000 - _LOSSY:
+            smaller = _low_passed(frame, rows, columns, halvings, dataset)
             if smaller:
                 _refuse_if_flat(smaller.words, rows * columns, frame, syntax)
                 return smaller
@@ -233,24 +233,22 @@ def _whole_stream(frame: bytes, rows: int, columns: int) -> tuple[bytes, jpeg200
 
 
 def _low_passed(
-    frame: bytes, size: tuple[int, int], halvings: int, dataset: FileDataset
+    frame: bytes, rows: int, columns: int, halvings: int, dataset: FileDataset
 ) -> Stored | None:
-    """A JPEG 2000 frame decoded at a lower resolution; None where its resolutions are not those
-    of the 5/3 low-pass of the stored values. Words count from the least value."""
+    """A lossless JPEG 2000 frame decoded at a lower resolution; None where its resolutions are
+    not those of the 5/3 low-pass of the stored values. Words count from the least value."""
     bits, low, high = stored_range(dataset)
-    stream, sizes = _whole_stream(frame, *size)
-    levels = min(halvings, jpeg2000.low_pass_levels(stream, sizes))
+    stream, sizes = _whole_stream(frame, rows, columns)
     fits = sizes.precision <= int(dataset.BitsAllocated) and sizes.signed == (low < 0)
-    if not (levels and fits and openjpeg.AVAILABLE):
+    if not fits or jpeg2000.low_pass_levels(stream, sizes) < halvings or not openjpeg.AVAILABLE:
         return None
-    found = openjpeg.decode(stream, levels)
-    if found.shape != tuple(-(-side >> levels) for side in size):
+    found = openjpeg.decode(stream, halvings)
+    if found.shape != (-(-rows >> halvings), -(-columns >> halvings)):
         raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
-    words: NDArray[Any] = (
-        (found - low).clip(0, high - low).astype(np.uint8 if bits <= 8 else np.uint16)
-    )
+    found = (found - low).clip(0, high - low)
+    words: NDArray[Any] = found.astype(np.uint8 if bits <= 8 else np.uint16)
     values = np.arange(1 << 8 * words.dtype.itemsize, dtype=np.int32) + low
-    return Stored(words, values.clip(low, high), low, high, bits, levels)
+    return Stored(words, values.clip(low, high), low, high, bits, halvings)
 
 
 def _of_size(header: Header | None, rows: int, columns: int) -> Header:

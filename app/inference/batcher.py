@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.sessions import Features
-from app.problems import Refusal
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,10 @@ class Batcher:
         *,
         workers: int,
         max_batch: int,
-        max_waiting: int,
         observe_batch: Callable[[int], None],
     ) -> None:
         self._encode = encode
         self._max_batch = max_batch
-        self._max_waiting = max_waiting
         self._observe_batch = observe_batch
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -51,20 +48,12 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def check_room(self, images: int) -> None:
-        """Raise ``Refusal`` (``overloaded``) if so many images more could not wait: before work is
-        spent on them."""
-        with self._changed:
-            self._check_room(images)
-
     def submit(self, images: NDArray[np.float32]) -> list[Future[Features]]:
-        """Queue float32 [images, height, width, 1]; one future of ``Features`` [1, ...] each.
-
-        Raises ``Refusal`` (``overloaded``) when too many images wait; nothing is queued then.
-        """
+        """Queue float32 [images, height, width, 1]; one future of ``Features`` [1, ...] each."""
         jobs = [_Job(image, Future()) for image in images]
         with self._changed:
-            self._check_room(len(jobs))
+            if self._stopping:
+                raise RuntimeError("the batcher has stopped")
             self._waiting.extend(jobs)
             self._changed.notify(len(jobs))
         return [job.done for job in jobs]
@@ -76,10 +65,6 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-
-    def _check_room(self, images: int) -> None:
-        if self._stopping or len(self._waiting) + images > self._max_waiting:
-            raise Refusal("overloaded", "Too many images are waiting; try again shortly.")
 
     def _work(self) -> None:
         while batch := self._take():

@@ -1,16 +1,18 @@
-"""The way of a request: bytes -> pixels -> tensor -> batch -> reading -> answer.
+"""The way of a request: bytes -> pixels -> tensor -> features -> reading.
 
-Owns the threads: one pool that decodes and renders, and the encoder's batcher. The event loop
-that calls it only waits.
+Owns the threads. A worker takes an image all the way to its features: on a CPU nothing is gained
+by batches, and every hand-over between threads costs (``docs/performance.md``). On a GPU images
+meet in the batcher, and other images are decoded while a worker waits for it. The event loop that
+calls only waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,54 +28,63 @@ from app.bundle import Bundle
 from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
-from app.imaging.facts import Stated, completed
+from app.imaging.facts import ImageFacts, Stated, completed
 from app.imaging.preprocess import Crop, InputGeometry
 from app.imaging.quality import Fault, faults_of
 from app.imaging.reduced import preprocess_reduced
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
+from app.inference.remembered import Remembered
 from app.inference.sessions import ExamReading, Features, Sessions
+from app.inference.workers import Turn, Workers
 from app.problems import Refusal
 from app.settings import Settings
 
 T = TypeVar("T")
 
-
 Gate = Literal["refuse", "warn"]
+
+_GPU_BATCH = 32  # images
+_BATCHES_AHEAD = 2  # that may be decoded while one is on the GPU
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of an image besides its features: a picture of at most ``long_side`` pixels,
-    if one is wanted, and the DICOM header with a key of the file's content."""
+class Terms:
+    """On what terms images are looked at: what the quality ``gate`` does, what is ``assumed`` of
+    files that do not say it, the long side of the picture that is kept of each, if one is wanted,
+    and whether DICOM headers are kept."""
 
+    gate: Gate
+    assumed: Stated
     long_side: int | None
     header: bool
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An image that was looked at.
+class Look:
+    """What the bytes of a file alone tell.
 
     ``crop`` and ``inverted`` say how it became the model's input, ``faults`` what the quality gate
-    found and let pass; ``shown`` is the whole image small, uint8 [height, width].
+    found, ``features`` what the encoder made of it; ``shown`` is the whole image small, uint8
+    [height, width].
     """
 
-    sent: Sent
+    facts: ImageFacts
     crop: Crop
     inverted: bool
-    faults: tuple[Fault, ...] = ()
-    shown: NDArray[np.uint8] | None = None
-    header: Dataset | None = None
+    faults: tuple[Fault, ...]
+    features: Features
+    shown: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prepared image with the encoder's ``features`` of it."""
+    """An image of a request that was looked at; ``header`` is its DICOM header, if kept."""
 
-    prepared: Prepared
-    features: Features
+    sent: Sent
+    look: Look
+    header: Dataset | None
 
 
 class Stopwatch:
@@ -81,6 +92,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
+        self._lock = threading.Lock()  # the images of a series are looked at in parallel
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -88,7 +100,8 @@ class Stopwatch:
         start = time.perf_counter()
         yield
         spent = time.perf_counter() - start
-        self.seconds[name] = self.seconds.get(name, 0.0) + spent
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
         metrics.STAGE_SECONDS.labels(name).observe(spent)
 
     def milliseconds(self) -> dict[str, float]:
@@ -103,7 +116,7 @@ class Pipeline:
     """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
-        cv2.setNumThreads(1)  # the pools are the parallelism
+        cv2.setNumThreads(1)  # the workers are the parallelism
         self.bundle = bundle
         self.sessions = Sessions(bundle.encoder, bundle.head, device=settings.device)
         size = bundle.manifest.input
@@ -111,65 +124,103 @@ class Pipeline:
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
         self._familiarity = familiarity_of(bundle, settings.gate)
-        self._pool = ThreadPoolExecutor(settings.workers, "work")
+        self._remembered: Remembered[Look] = Remembered(settings.remembered_bytes, _bytes_of)
         on_gpu = self.sessions.device == "cuda"
-        self._batcher = Batcher(
-            self.sessions.encode,
-            workers=1 if on_gpu else settings.workers,
-            max_batch=settings.max_batch or (32 if on_gpu else 1),
-            max_waiting=settings.max_waiting_images,
-            observe_batch=metrics.BATCH_IMAGES.observe,
+        self.max_batch = settings.max_batch or (_GPU_BATCH if on_gpu else 1)
+        batches = self.max_batch > 1
+        self._workers = Workers(
+            settings.workers, spare=_BATCHES_AHEAD * self.max_batch if batches else 0
+        )
+        self._batcher = (
+            Batcher(
+                self.sessions.encode,
+                workers=1 if on_gpu else settings.workers,
+                max_batch=self.max_batch,
+                observe_batch=metrics.BATCH_IMAGES.observe,
+            )
+            if batches
+            else None
         )
 
-    async def look_at(
+    async def run(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> T:
+        """Do ``work`` on a worker: an ``image``, or something small around several."""
+        since = time.perf_counter()
+
+        def begun() -> T:
+            metrics.QUEUE_SECONDS.observe(time.perf_counter() - since)
+            return work()
+
+        return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+
+    async def look_at_all(
         self,
         files: Sequence[bytes],
         stated: Sequence[Stated],
-        assumed: Stated,
-        gate: Gate,
-        kept: Kept,
+        terms: Terms,
+        turn: Turn,
         watch: Stopwatch,
     ) -> list[Encoded | Refusal]:
-        """Decode, check and encode every file on its own, in parallel and batched with those of
-        other requests; a file that must not be scored comes back as its refusal.
-
-        Raises ``Refusal`` (``overloaded``) when so many images could not wait.
-        """
-        self._batcher.check_room(len(files))
-        alone = len(files) == 1  # nothing to compare with, so no need to hash it
+        """Look at every file on its own, in parallel; one that must not be scored comes back as
+        its refusal."""
 
         async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
             try:
-                prepared, tensor = await self.run(
-                    partial(self._prepare, index, data, said, assumed, gate, kept, alone, watch)
+                return await self.run(
+                    turn, partial(self.look_at, index, data, said, terms, turn, watch)
                 )
-                with watch.stage("encode"):
-                    (waiting,) = self._batcher.submit(tensor[np.newaxis])
-                    features = await asyncio.wrap_future(waiting)
-                prepared = await self.run(partial(self._checked, prepared, features, gate))
             except Refusal as refusal:
                 return refusal
-            return Encoded(prepared, features)
 
         jobs = (
             one(i, data, said) for i, (data, said) in enumerate(zip(files, stated, strict=True))
         )
         return list(await asyncio.gather(*jobs))
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do ``work`` in the pool: the event loop never computes."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    def look_at(
+        self,
+        index: int,
+        data: bytes,
+        stated: Stated,
+        terms: Terms,
+        turn: Turn,
+        watch: Stopwatch,
+        *,
+        alone: bool = False,
+    ) -> Encoded:
+        """Decode, check and encode a file; ``alone`` if there is none to compare it with, and it
+        is nobody's prior. Computes: call it on a worker.
+
+        Raises ``Refusal`` for what must not be scored, ``Abandoned``.
+        """
+        turn.check()
+        key = None if alone and not terms.header else hashlib.sha256(data).hexdigest()
+        known = None if alone else self._remembered.get((key, terms.long_side))
+        look = known or self._look(data, terms, turn, watch)
+        if look.faults and terms.gate == "refuse":
+            raise Refusal(look.faults[0].code, look.faults[0].detail)
+        if not alone and known is None:
+            self._remembered.put((key, terms.long_side), look)
+        sent = Sent(
+            index=index,
+            facts=completed(look.facts, terms.assumed),
+            content_key=key,
+            stated_date=stated.exam_date,
+            stated_laterality=stated.laterality,
+            stated_view=stated.view,
+        )
+        is_dicom = look.facts.format == "dicom"
+        return Encoded(sent, look, read_header(data) if terms.header and is_dicom else None)
 
     def read(
         self, images: Mapping[int, Encoded], exams: Sequence[Exam], watch: Stopwatch
     ) -> ExamReading:
         """Read the exams of one breast; ``images`` by their index in the request. Computes: call
-        it in the pool."""
+        it on a worker."""
         with watch.stage("read"):
             order = [index for exam in exams for index in exam.images]
             features = Features(
-                np.concatenate([images[index].features.maps for index in order]),
-                np.concatenate([images[index].features.pooled for index in order]),
+                np.concatenate([images[index].look.features.maps for index in order]),
+                np.concatenate([images[index].look.features.pooled for index in order]),
             )
             place = {index: k for k, index in enumerate(order)}
             placed = [
@@ -179,53 +230,43 @@ class Pipeline:
 
     def stop(self) -> None:
         """Finish what is under way, then end the threads."""
-        self._batcher.stop()
-        self._pool.shutdown()
+        self._workers.stop()
+        if self._batcher:
+            self._batcher.stop()
 
-    def _checked(self, prepared: Prepared, features: Features, gate: Gate) -> Prepared:
-        """The image with what its features say against it. Raises ``Refusal`` for that."""
-        known = self._familiarity
-        fault = known.fault_of(features.pooled[0]) if known else None
-        if fault is None:
-            return prepared
-        if gate == "refuse":
-            raise Refusal(fault.code, fault.detail)
-        return replace(prepared, faults=(*prepared.faults, fault))
-
-    def _prepare(
-        self,
-        index: int,
-        data: bytes,
-        stated: Stated,
-        assumed: Stated,
-        gate: Gate,
-        kept: Kept,
-        alone: bool,
-        watch: Stopwatch,
-    ) -> tuple[Prepared, NDArray[np.float32]]:
+    def _look(self, data: bytes, terms: Terms, turn: Turn, watch: Stopwatch) -> Look:
         with watch.stage("decode"):
             reduced = decode_reduced(
-                data, self._max_pixels, self._size, self._accept, long_side=kept.long_side
+                data, self._max_pixels, self._size, self._accept, long_side=terms.long_side
             )
             facts = reduced.facts
         with watch.stage("preprocess"):
-            model_input = preprocess_reduced(reduced, self._size)
-            faults = faults_of(reduced.pixels, model_input, facts)
+            seen = preprocess_reduced(reduced, self._size)
+            faults = faults_of(reduced.pixels, seen, facts)
             shown = (
-                displayed(reduced.picture, kept.long_side, inverted=model_input.inverted)
-                if kept.long_side is not None
+                displayed(reduced.picture, terms.long_side, inverted=seen.inverted)
+                if terms.long_side is not None
                 else None
             )
-        if faults and gate == "refuse":
+        del reduced  # may be the largest thing that there is
+        if faults and terms.gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
-        sent = Sent(
-            index=index,
-            facts=completed(facts, assumed),
-            content_key=None if alone and not kept.header else hashlib.sha256(data).hexdigest(),
-            stated_date=stated.exam_date,
-            stated_laterality=stated.laterality,
-            stated_view=stated.view,
-        )
-        header = read_header(data) if kept.header and facts.format == "dicom" else None
-        prepared = Prepared(sent, model_input.crop, model_input.inverted, faults, shown, header)
-        return prepared, model_input.tensor
+        turn.check()
+        with watch.stage("encode"):
+            features = self._encode(seen.tensor[np.newaxis])
+        unfamiliar = self._familiarity and self._familiarity.fault_of(features.pooled[0])
+        faults = (*faults, unfamiliar) if unfamiliar else faults
+        return Look(facts, seen.crop, seen.inverted, faults, features, shown)
+
+    def _encode(self, image: NDArray[np.float32]) -> Features:
+        if self._batcher is None:
+            metrics.BATCH_IMAGES.observe(1)
+            return self.sessions.encode(image)
+        (waiting,) = self._batcher.submit(image)
+        with self._workers.elsewhere():
+            return waiting.result()
+
+
+def _bytes_of(look: Look) -> int:
+    shown = 0 if look.shown is None else look.shown.nbytes
+    return look.features.maps.nbytes + look.features.pooled.nbytes + shown

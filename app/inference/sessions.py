@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.bundle import ENCODER, HEAD
+from app.inference import cuda
+from app.inference.bound import BoundRuns
+from app.problems import Refusal
+
+_LOG = logging.getLogger("mammoseq")
+_CPU = "CPUExecutionProvider"
+_FEATURES = ("maps", "pooled")
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -50,28 +58,47 @@ class Features:
 
 class Sessions:
     """The two sessions of a bundle, made from its graphs. ``run`` of ONNX Runtime is thread-safe
-    and releases the GIL, so both are shared by all threads."""
+    and releases the GIL, so both are shared by all threads.
+
+    ``failed`` turns true, for good, when the device no longer encodes anything: after most CUDA
+    errors only a new process can.
+    """
 
     def __init__(self, encoder: bytes, head: bytes, *, device: Device) -> None:
-        providers = _providers(device)
-        self._encoder = _session(ENCODER, encoder, providers)
+        _share_arena()
+        self.failed = False
+        self._encoder, on_cuda = _encoder(encoder, device)
         # The head is a few thousand multiplications: not worth a trip to a GPU
-        self._head = _session(HEAD, head, ["CPUExecutionProvider"])
-        self.provider: str = self._encoder.get_providers()[0]
-        self.device: Literal["cpu", "cuda"] = (
-            "cuda" if self.provider == "CUDAExecutionProvider" else "cpu"
-        )
-        if device == "cuda" and self.device != "cuda":
-            raise DeviceError(
-                "CUDA was asked for (MAMMOSEQ_DEVICE=cuda) but ONNX Runtime fell back to "
-                f"{self.provider}"
-            )
-        _, height, width, channels = self._encoder.get_inputs()[0].shape
-        self.encode(np.zeros((1, height, width, channels), np.float32))  # warm
+        self._head = _session(HEAD, head, on_cuda=False)
+        self.provider: str = cuda.PROVIDER if on_cuda else _CPU
+        self.device: Literal["cpu", "cuda"] = "cuda" if on_cuda else "cpu"
+        self._bound = BoundRuns(self._encoder, _FEATURES, "cuda") if on_cuda else None
+        try:
+            if self._bound:
+                self._bound.warm_up()
+            else:
+                self._run(self._nothing())
+        except Exception as error:
+            kind = type(error).__name__
+            raise GraphError(f"{ENCODER} cannot be run on {self.provider}: {kind}") from None
 
     def encode(self, images: NDArray[np.float32]) -> Features:
-        """Encode float32 [images, height, width, 1]."""
-        maps, pooled = self._encoder.run(["maps", "pooled"], {"images": images})
+        """Encode float32 [images, height, width, 1].
+
+        Raises ``Refusal`` (``not_ready``) when the device has failed; what ONNX Runtime raises
+        when only this batch could not be encoded.
+        """
+        if self.failed:
+            raise _not_ready()
+        try:
+            maps, pooled = self._run(images)
+        except Exception as error:
+            if self._encodes_nothing():
+                self.failed = True
+                # The message of a CUDA error is left out: it may hold addresses and host names
+                _LOG.error("device_failed provider=%s type=%s", self.provider, type(error).__name__)
+                raise _not_ready() from None
+            raise
         return Features(maps, pooled)
 
     def read(
@@ -91,12 +118,62 @@ class Sessions:
         seen = (slots >= 0)[:, :, np.newaxis, np.newaxis, np.newaxis]
         return ExamReading(logits[0], steps[0], empty, heatmaps[0] * seen)
 
+    def _run(self, images: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        if self._bound:
+            return self._bound.run(images)
+        answers: list[NDArray[np.float32]] = self._encoder.run(_FEATURES, {"images": images})
+        return answers
 
-def _session(name: str, graph: bytes, providers: list[Any]) -> ort.InferenceSession:
+    def _nothing(self) -> NDArray[np.float32]:
+        """One empty image."""
+        _, height, width, channels = self._encoder.get_inputs()[0].shape
+        return np.zeros((1, height, width, channels), np.float32)
+
+    def _encodes_nothing(self) -> bool:
+        """Whether the device fails with any image, not only with the one that has just failed."""
+        try:
+            self._run(self._nothing())
+        except Exception:
+            return True
+        return False
+
+
+def check_working(sessions: Sessions) -> None:
+    """Raise ``Refusal`` (``not_ready``) once the device has failed."""
+    if sessions.failed:
+        raise _not_ready()
+
+
+def _not_ready() -> Refusal:
+    return Refusal("not_ready", "The device that encodes images has failed.")
+
+
+def _encoder(graph: bytes, device: Device) -> tuple[ort.InferenceSession, bool]:
+    """The encoder's session, and whether it runs on a GPU."""
+    if device == "cuda" or (device == "auto" and cuda.has_device()):
+        session = _session(ENCODER, graph, on_cuda=True)
+        fault = cuda.fault_of(cuda.assignments(session))
+        if not fault:
+            return session, True
+        if device == "cuda":
+            raise DeviceError(f"CUDA was asked for (MAMMOSEQ_DEVICE=cuda) but {fault}")
+        _LOG.warning("the GPU is left alone: %s", fault)
+    return _session(ENCODER, graph, on_cuda=False), False
+
+
+def _session(name: str, graph: bytes, *, on_cuda: bool) -> ort.InferenceSession:
+    options = _options()
+    providers: list[Any] = [_CPU]
+    if on_cuda:
+        options.add_session_config_entry(cuda.RECORD_ASSIGNMENT, "1")
+        providers = [(cuda.PROVIDER, cuda.PROVIDER_OPTIONS), _CPU]
     try:
-        return ort.InferenceSession(graph, _options(), providers=providers)
+        session = ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime has an exception of its own for every fault
         raise GraphError(f"{name} cannot be run: {type(error).__name__}") from None
+    # It would answer an error of the device by going on, on the CPU, with a line on stdout
+    session.disable_fallback()
+    return session
 
 
 def _options() -> ort.SessionOptions:
@@ -105,16 +182,22 @@ def _options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch for ever
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     return options
 
 
-def _providers(device: Device) -> list[Any]:
-    if device == "cuda" or (device == "auto" and _has_nvidia_device()):
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
+@cache
+def _share_arena() -> None:
+    """One CPU arena for all sessions of the process.
 
-
-def _has_nvidia_device() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    A run takes 21 MB an image. From an arena they are there; from malloc they come as fresh pages
+    and leave holes among those of the images. It keeps what the most runs at a time have taken: on
+    CPU one image each, unless ``max_batch`` is set. Without this strategy it would double in size
+    whenever it grows.
+    """
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})
+    ort.create_and_register_allocator(memory, as_requested)

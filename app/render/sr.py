@@ -38,6 +38,8 @@ from highdicom.sr import (
     ObserverContext,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
+    RelationshipTypeValues,
+    ScoordContentItem,
     SourceImageForMeasurementGroup,
     SourceImageForRegion,
     TextContentItem,
@@ -46,7 +48,7 @@ from highdicom.sr import (
 )
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from pydicom.uid import Comprehensive3DSRStorage
 
 from app.bundle import DISCLAIMER
 from app.render import dicom
@@ -61,6 +63,7 @@ for _library in ("highdicom", "pydicom"):
 _SCHEME = "99MAMMOSEQ"
 _SCHEME_NAME = "Mammoseq codes"
 
+_IMAGE_REGION = Code("111030", "DCM", "Image Region")
 _MAMMOGRAPHY = Code("71651007", "SCT", "Mammography")
 _MG = Code("MG", "DCM", "Mammography")
 _DEVICE = CodedConcept("121007", "DCM", "Device")
@@ -255,10 +258,17 @@ def _peak_group(
     """TID 1410: a point in the image. The service counts pixels from the centre of the first one,
     DICOM from its corner (PS3.3 C.18.6.1.1)."""
     reference = image.reference
-    # highdicom looks the class up and raises for one that it does not know, as a private one
-    source = SourceImageForRegion(SecondaryCaptureImageStorage, reference.instance)
-    region = ImageRegion("POINT", np.array([[column + 0.5, row + 0.5]]), source)
-    source.ReferencedSOPSequence[0].ReferencedSOPClassUID = reference.sop_class
+    point = ScoordContentItem(
+        _IMAGE_REGION,
+        "POINT",
+        np.array([[column + 0.5, row + 0.5]]),
+        relationship_type=RelationshipTypeValues.CONTAINS,
+    )
+    source = SourceImageForRegion(reference.sop_class, reference.instance)
+    point.ContentSequence = ContentSequence([source])
+    # The constructor looks the class up in a table of all attributes, which stays in memory
+    # (61 MB), and raises for a class that it does not know, as a private one
+    region = ImageRegion.from_dataset(point, copy=False)
     seen = " ".join(filter(None, (dicom.SIDES[image.laterality], image.image.facts.view)))
     scale = image.breast.scale
     highest = float(image.image.heatmap.max()) / scale if scale > 0 else 0.0

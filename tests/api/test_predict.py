@@ -180,7 +180,7 @@ def test_map_and_overlay_are_pictures_of_the_stated_size(
     grid = (bundle.manifest.heatmap.rows, bundle.manifest.heatmap.columns)
     assert picture(heatmap["map"]).shape == grid
     assert picture(heatmap["map"]).dtype == np.uint8
-    assert picture(heatmap["overlay"]).shape == (592, 328, 3)
+    assert picture(heatmap["overlay"]).shape == (320, 177, 3)
     assert heatmap["target_class"] == bundle.manifest.positive_class
 
 
@@ -210,8 +210,8 @@ def test_peak_scale_and_map_say_the_same(server: Service, bundle: Bundle, target
 @pytest.mark.parametrize(
     ("query", "media_type", "size"),
     [
-        ({}, "image/jpeg", (1024, 658)),
-        ({"overlay": "png"}, "image/png", (1024, 658)),
+        ({}, "image/jpeg", (320, 206)),
+        ({"overlay": "png"}, "image/png", (320, 206)),
         ({"overlay": "jpeg", "overlay_long_side": 512}, "image/jpeg", (512, 329)),
         ({"overlay": "png", "overlay_long_side": 64}, "image/png", (64, 41)),
         ({"overlay_long_side": 8192}, "image/jpeg", (1400, 900)),

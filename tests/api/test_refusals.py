@@ -326,14 +326,6 @@ def test_place_of_a_client_that_goes_away_is_free_again(single: Service) -> None
     assert single.metric('mammoseq_problems_total{code="internal_error"}') == 0
 
 
-def test_images_beyond_those_waiting_are_told_to_come_again(
-    bundle_folder: Path, tmp_path: Path
-) -> None:
-    with serving(bundle_folder, tmp_path, max_waiting_images=2) as service:
-        assert service.post("/predict/series", **series(2)).status_code == 200
-        refused(service.post("/predict/series", **series(3)), "overloaded")
-
-
 def test_what_the_operator_accepts_is_scored_with_a_warning(
     bundle_folder: Path, tmp_path: Path
 ) -> None:

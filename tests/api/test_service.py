@@ -244,7 +244,7 @@ def failing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("MAMMOSEQ_HOST", "127.0.0.1")
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
-    pipeline._pool.shutdown()
+    pipeline._workers.stop()
     port = free_port()
     config = uvicorn.Config(
         create_application(pipeline, settings), port=port, access_log=False, log_config=None
@@ -273,14 +273,14 @@ def test_unforeseen_failure_is_a_problem_and_its_message_stays_inside(
     assert body["code"] == "internal_error"
     assert body["request_id"] == "my-id"
     assert response.headers["x-request-id"] == "my-id"
-    assert "after shutdown" not in response.text
+    assert "have stopped" not in response.text
     logged = "\n".join(
         f"{record.getMessage()} {record.exc_text or ''} {record.exc_info or ''}"
         for record in caplog.records
     )
     assert "my-id" in logged
     assert "RuntimeError" in logged
-    assert "after shutdown" not in logged
+    assert "have stopped" not in logged
 
 
 def test_unforeseen_failure_leaves_nothing_in_flight(failing: httpx.Client) -> None:

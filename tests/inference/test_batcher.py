@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from app.inference.batcher import Batcher
 from app.inference.sessions import Features
-from app.problems import Refusal
 
 SECONDS = 20
 
@@ -49,11 +48,10 @@ def batching(
     *,
     workers: int = 1,
     max_batch: int = 4,
-    max_waiting: int = 1000,
 ) -> Iterator[tuple[Batcher, list[int]]]:
     sizes: list[int] = []
     batcher = Batcher(
-        encoder, workers=workers, max_batch=max_batch, max_waiting=max_waiting,
+        encoder, workers=workers, max_batch=max_batch,
         observe_batch=sizes.append,
     )  # fmt: skip
     try:
@@ -125,21 +123,6 @@ def test_error_is_delivered_to_every_image_of_the_batch_and_to_no_other() -> Non
         assert value(after[0]) == 6, "the worker must outlive an error"
 
 
-def test_overload_refuses_all_images_of_a_request_and_queues_none() -> None:
-    gate = Gate()
-    with batching(gate.encode, max_batch=1, max_waiting=3) as (batcher, sizes):
-        running = batcher.submit(images(1))
-        gate.wait_until_busy()
-        waiting = batcher.submit(images(2, 3))
-        with pytest.raises(Refusal) as caught:
-            batcher.submit(images(4, 5))
-        assert caught.value.code == "overloaded"
-        waiting += batcher.submit(images(6))
-        gate.open.set()
-        assert [value(future) for future in running + waiting] == [2, 4, 6, 12]
-    assert sum(sizes) == 4
-
-
 def test_images_whose_caller_has_gone_are_not_encoded() -> None:
     gate = Gate()
     with batching(gate.encode, max_batch=8) as (batcher, sizes):
@@ -166,7 +149,7 @@ def test_stop_finishes_what_was_submitted_and_then_refuses(workers: int) -> None
         assert not stopper.is_alive()
         assert all(future.done() for future in futures)
         assert [value(future) for future in futures] == [2 * n for n in range(20)]
-        with pytest.raises(Refusal):
+        with pytest.raises(RuntimeError):
             batcher.submit(images(1))
 
 

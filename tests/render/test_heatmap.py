@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.imaging.display import crop_in, displayed
 from app.imaging.preprocess import Crop, InputGeometry, preprocess
 from app.problems import Refusal
-from app.render.heatmap import box, encode_map, encode_overlay, map_to_original, peak
+from app.render.heatmap import box, encode_map, encode_overlay, levels, map_to_original, peak
 from tests.pictures import breast, pixels_of, sixteen_bit
 
 ROWS, COLUMNS = 16, 10
@@ -40,10 +42,7 @@ def overlay(
 ) -> NDArray[Any]:
     shown = displayed(pixels, long_side, inverted=inverted)
     box = crop_in(shown, crop, *pixels.shape)
-    data, height, width = encode_overlay(shown, heatmap, box, scale=scale, image_type="png")
-    picture = pixels_of(data)
-    assert picture.shape == (height, width, 3)
-    return picture
+    return pixels_of(encode_overlay(shown, heatmap, box, scale=scale, image_type="png"))
 
 
 def colourfulness(picture: NDArray[Any]) -> NDArray[np.int64]:
@@ -128,6 +127,14 @@ def test_map_keeps_its_grid_and_its_scale() -> None:
     np.testing.assert_allclose(grey, heatmap * 255 / 4, atol=0.51)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (16, 10), (300, 200)])
+def test_map_is_a_png_that_a_strict_reader_reads(size: tuple[int, int]) -> None:
+    heatmap = np.random.default_rng(0).random(size, dtype=np.float32)
+    data = encode_map(heatmap, scale=1.0)
+    Image.open(BytesIO(data)).verify()
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(data))), levels(heatmap, 1.0))
+
+
 def test_map_of_no_evidence_is_black() -> None:
     assert (pixels_of(encode_map(np.zeros((ROWS, COLUMNS), np.float32), scale=0.0)) == 0).all()
 
@@ -178,11 +185,41 @@ def test_overlay_of_an_inverted_film_shows_it_turned() -> None:
 @pytest.mark.parametrize("image_type", ["png", "jpeg"])
 def test_overlay_is_of_the_type_asked_for(pixels: NDArray[Any], image_type: Any) -> None:
     shown = displayed(pixels, 1024, inverted=False)
-    data, height, width = encode_overlay(
-        shown, one_hot(3, 3), CROPS[0], scale=2.5, image_type=image_type
-    )
+    data = encode_overlay(shown, one_hot(3, 3), CROPS[0], scale=2.5, image_type=image_type)
     assert data.startswith(b"\x89PNG" if image_type == "png" else b"\xff\xd8")
-    assert (height, width) == (600, 400)
+    assert pixels_of(data).shape == (600, 400, 3)
+
+
+@pytest.mark.parametrize("flipped", [False, True], ids=["left", "flipped"])
+@pytest.mark.parametrize("box", [(0, 0, 400, 600), (7, 41, 301, 517), (391, 592, 9, 8)])
+@pytest.mark.parametrize("size", [(600, 400), (601, 401)])
+def test_overlay_looks_the_same_as_jpeg_and_as_png(
+    size: tuple[int, int], box: tuple[int, int, int, int], flipped: bool
+) -> None:
+    shown = displayed(breast(*size), 1024, inverted=False)
+    coarse = np.random.default_rng(0).random((6, 4), dtype=np.float32)
+    heatmap = cv2.resize(coarse, (COLUMNS, ROWS), interpolation=cv2.INTER_LINEAR)
+    jpeg, png = (
+        pixels_of(
+            encode_overlay(shown, heatmap, Crop(*box, flipped), scale=1.0, image_type=image_type)
+        ).astype(np.float32)
+        for image_type in ("jpeg", "png")
+    )
+    assert np.abs(jpeg - png).mean() < 2
+    # a JPEG's colours are of half the size: compared without the finest detail
+    blurred = [cv2.GaussianBlur(picture, (0, 0), 4) for picture in (jpeg, png)]
+    assert np.abs(blurred[0] - blurred[1]).max() < 12
+
+
+@pytest.mark.parametrize("size", [(320, 177), (321, 178), (319, 177)])
+def test_overlay_holds_nothing_of_the_memory_around_the_picture(size: tuple[int, int]) -> None:
+    shown, heatmap, box = np.zeros(size, np.uint8), one_hot(3, 3), Crop(0, 0, 60, 90, False)
+    files = set()
+    for filling in range(64):
+        surroundings = np.full(size[0] * size[1] + 2, filling, np.uint8)
+        del surroundings  # its memory is what the next arrays lie in
+        files.add(encode_overlay(shown, heatmap, box, scale=2.5, image_type="jpeg"))
+    assert len(files) == 1
 
 
 @pytest.mark.parametrize(

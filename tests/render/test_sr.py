@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from highdicom._standard_utils import get_module_attribute_map
 from highdicom.sr import Comprehensive3DSR, srread
 
 from app.bundle import DISCLAIMER, Bundle
@@ -287,3 +288,9 @@ def test_image_of_a_private_class_is_referred_to_by_it(bundle: Bundle) -> None:
         if element.keyword == "ReferencedSOPClassUID"
     }
     assert classes == {"1.3.46.670589.2"}
+
+
+def test_report_is_written_without_the_table_of_all_attributes(bundle: Bundle) -> None:
+    get_module_attribute_map.cache_clear()
+    structured_report(full_field(bundle.manifest, "L"))
+    assert not get_module_attribute_map.cache_info().currsize  # 61 MB for the life of the process

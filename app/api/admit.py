@@ -1,0 +1,135 @@
+"""The way of a prediction past FastAPI: let in, answered in time, or dropped.
+
+What can be refused at once is refused before the body is read. FastAPI's routing, dependencies and
+exit stacks would cost 0.4 ms of a request of 20 (``docs/performance.md``), so the routes that it
+describes in ``/openapi.json`` are called here, with the query as the same model reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from fastapi import Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import problem_response
+from app.api.options import Options, options_of
+from app.api.predict import predict, predict_series
+from app.inference.admission import Admission, Admitted
+from app.memory import give_back
+from app.problems import Refusal
+
+PREDICTIONS: dict[str, Callable[[Request, Options], Awaitable[Response]]] = {
+    "/predict": predict,
+    "/predict/series": predict_series,
+}
+DEADLINE = "X-Deadline-Ms"
+_LONGEST_MS = 3_600_000
+_IDLE_SECONDS = 2.0
+
+
+class Admit:
+    """ASGI middleware that answers predictions. Their work is abandoned when the deadline passes
+    or the client goes."""
+
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+        self._idle: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PREDICTIONS:
+            await self._app(scope, receive, send)
+        else:
+            response = await self._answer(scope, receive)
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        request = Request(scope)
+        try:
+            patience = _patience(request)
+            admitted = self._admission.admit(_length(request), patience)
+        except Refusal as refusal:
+            return problem_response(request, refusal)
+        scope["state"]["admitted"] = admitted
+        client = _Client(receive)
+        try:
+            async with asyncio.timeout(patience):
+                return await _predicted(Request(scope, client.receive))
+        except TimeoutError:
+            admitted.turn.abandoned = True
+            late = Refusal("deadline_exceeded", "The request was not answered within its deadline.")
+            return problem_response(request, late)
+        except asyncio.CancelledError:
+            admitted.turn.abandoned = True
+            if not client.has_gone:
+                raise
+            raise ClientDisconnect from None
+        finally:
+            client.forget()
+            self._release(admitted)
+
+    def _release(self, admitted: Admitted) -> None:
+        """Give memory back once there was nothing to do for a while."""
+        self._admission.release(admitted)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if self._admission.idle:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(_IDLE_SECONDS, loop.run_in_executor, None, give_back)
+
+
+async def _predicted(request: Request) -> Response:
+    try:
+        return await PREDICTIONS[request.scope["path"]](request, options_of(request))
+    except Refusal as refusal:
+        return problem_response(request, refusal)
+
+
+class _Client:
+    """The client of a request: the task that answers it is cancelled when the client goes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._answering = asyncio.current_task()
+        self._watch: asyncio.Task[None] | None = None
+        self.has_gone = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            self._watch = asyncio.create_task(self._watch_out())
+        return message
+
+    def forget(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _watch_out(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.has_gone = True
+        if self._answering is not None:
+            self._answering.cancel()
+
+
+def _patience(request: Request) -> float | None:
+    """Seconds until the deadline; None if there is none. Raises ``Refusal``."""
+    stated = request.headers.get(DEADLINE)
+    if stated is None:
+        return None
+    if not (stated.isascii() and stated.isdigit() and 0 < int(stated) <= _LONGEST_MS):
+        raise Refusal("invalid_request", f"{DEADLINE}: milliseconds, at most {_LONGEST_MS}.")
+    return int(stated) / 1000
+
+
+def _length(request: Request) -> int:
+    """Bytes of the body, as far as they are known."""
+    declared = request.headers.get("content-length", "")
+    with suppress(ValueError):
+        return max(0, int(declared))
+    return 0

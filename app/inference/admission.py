@@ -1,0 +1,110 @@
+"""Which requests are let in: those that will not wait too long.
+
+How long a request would wait is known from the images before it and from what images cost lately
+(Little, 1961). All of it happens on the event loop, before the body is read.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from app import metrics
+from app.inference.workers import Turn
+from app.problems import Refusal
+
+_FIRST_GUESS_SECONDS = 0.05  # of work on an image, until some were seen
+_MEMORY = 0.05  # weight of the newest request in the mean
+_PART = 0.5  # of the wait, after which a place is likely to be free again
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What may wait: for so many seconds, so many requests, with so many bytes of bodies."""
+
+    workers: int
+    seconds: float
+    requests: int
+    bytes: int
+
+
+@dataclass(eq=False)
+class Admitted:
+    """A request that was let in, until it is released."""
+
+    turn: Turn
+    bytes: int
+    until: float | None  # its deadline, of ``time.monotonic``
+    images: int = 1  # until its files are known
+
+
+class Admission:
+    """Counts what is under way; used on the event loop only."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+        self._seconds_per_image = _FIRST_GUESS_SECONDS
+        self._images = 0
+        self._bytes = 0
+        self._requests = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._requests == 0
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that a request would wait now for its first turn, as far as is known."""
+        idle = self._requests < self._capacity.workers
+        return 0.0 if idle else self._images * self._seconds_per_image / self._capacity.workers
+
+    def admit(self, length: int, patience: float | None) -> Admitted:
+        """Let a request in whose body has ``length`` bytes and that must be answered within
+        ``patience`` seconds. Raises ``Refusal`` (``overloaded``) with the time to try again."""
+        wait, capacity = self.expected_wait, self._capacity
+        longest = capacity.seconds if patience is None else min(capacity.seconds, patience)
+        metrics.EXPECTED_WAIT.set(wait)
+        if wait > longest or self._requests >= capacity.requests:
+            raise self._overloaded("Too many images wait")
+        if self._requests and self._bytes + length > capacity.bytes:
+            raise self._overloaded("Too many bytes of images wait")
+        until = None if patience is None else time.monotonic() + patience
+        admitted = Admitted(Turn(), length, until)
+        self._requests += 1
+        self._bytes += length
+        self._images += admitted.images
+        self._publish()
+        return admitted
+
+    def expect(self, admitted: Admitted, images: int) -> None:
+        """The request turned out to have so many images.
+
+        Raises ``Refusal`` (``overloaded``) if they could not be done by its deadline.
+        """
+        if admitted.until is not None:
+            work = (self._images - admitted.images + images) * self._seconds_per_image
+            if images > 1 and time.monotonic() + work / self._capacity.workers > admitted.until:
+                raise self._overloaded("So many images cannot be done by the deadline")
+        self._images += images - admitted.images
+        admitted.images = images
+        self._publish()
+
+    def release(self, admitted: Admitted) -> None:
+        """The request was answered, or given up."""
+        self._requests -= 1
+        self._bytes -= admitted.bytes
+        self._images -= admitted.images
+        if admitted.turn.busy_seconds and not admitted.turn.abandoned:
+            newest = admitted.turn.busy_seconds / admitted.images
+            self._seconds_per_image += _MEMORY * (newest - self._seconds_per_image)
+        self._publish()
+
+    def _overloaded(self, why: str) -> Refusal:
+        retry = max(1, math.ceil(_PART * self.expected_wait))
+        return Refusal("overloaded", f"{why}; try again in {retry} s.", retry_after=retry)
+
+    def _publish(self) -> None:
+        metrics.IN_FLIGHT.set(self._requests)
+        metrics.WAITING_IMAGES.set(self._images)

@@ -1,0 +1,319 @@
+"""A service with more to do than it can: who waits, who is refused, and what is dropped."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.api.test_refusals import IMAGE, refused
+from tests.pictures import breast, dicom, png, sixteen_bit
+from tests.serving import Service, serving
+
+SHOTS = [png(breast(300, 200, spots=[(150, 40 + n)])) for n in range(8)]
+LARGE = png(np.random.default_rng(0).integers(0, 2**16, (600, 400), np.uint16))  # 480 kB of noise
+
+
+@pytest.fixture
+def narrow(bundle_folder: Path, tmp_path: Path) -> Iterator[Service]:
+    """A service with one worker, where nobody may wait for long."""
+    with serving(bundle_folder, tmp_path, workers=1, max_queue_seconds=0.2) as service:
+        yield service
+
+
+def connected(service: Service) -> socket.socket:
+    address = (service.client.base_url.host, service.client.base_url.port or 80)
+    return socket.create_connection(address, timeout=30)
+
+
+def head(length: int, *lines: str, path: str = "/predict") -> bytes:
+    return "\r\n".join(
+        [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}", *lines, "", ""]
+    ).encode()
+
+
+def answer_on(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of the next answer on a connection."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        received = connection.recv(1 << 16)
+        assert received, "the connection was closed without an answer"
+        data += received
+    lines, _, body = data.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in lines.split(b"\r\n")[1:])
+    while len(body) < int(fields[b"content-length"]):
+        body += connection.recv(1 << 16)
+    return int(lines.split()[1]), json.loads(body)
+
+
+def posted(service: Service, count: int, **options: Any) -> list[httpx.Response]:
+    """Answers to so many requests at a time."""
+
+    def post(_: int) -> httpx.Response:
+        with httpx.Client(base_url=service.client.base_url, timeout=60) as client:
+            return client.post("/predict", content=IMAGE, **options)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(post, range(count)))
+
+
+def settled(service: Service, sample: str, value: float) -> bool:
+    """Whether a metric reaches ``value`` in a while."""
+    deadline = time.monotonic() + 20
+    while service.metric(sample) != value:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# who is let in
+
+
+def test_burst_beyond_the_longest_wait_is_partly_refused_with_a_time_to_come_again(
+    narrow: Service,
+) -> None:
+    answers = posted(narrow, 40)
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for answer in answers:
+        if answer.status_code == 429:
+            refused(answer, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+    assert narrow.post("/predict", content=IMAGE).status_code == 200
+    assert narrow.metric("mammoseq_waiting_images") == 0
+
+
+def test_refusal_does_not_wait_for_the_body(bundle_folder: Path, tmp_path: Path) -> None:
+    with (
+        serving(bundle_folder, tmp_path, max_requests=1) as service,
+        connected(service) as first,
+        connected(service) as second,
+    ):
+        first.sendall(head(len(IMAGE)))
+        assert settled(service, "mammoseq_in_flight_requests", 1)
+        second.sendall(head(10_000_000))
+        status, problem = answer_on(second)
+        assert (status, problem["code"]) == (429, "overloaded")
+        first.sendall(IMAGE)
+        assert answer_on(first)[0] == 200
+
+
+def test_bodies_in_flight_are_limited_in_bytes(bundle_folder: Path, tmp_path: Path) -> None:
+    with (
+        serving(bundle_folder, tmp_path, max_bytes_in_flight=len(IMAGE) + 10) as service,
+        connected(service) as first,
+    ):
+        first.sendall(head(len(IMAGE)))
+        assert settled(service, "mammoseq_in_flight_requests", 1)
+        refused(service.post("/predict", content=IMAGE), "overloaded")
+        first.sendall(IMAGE)
+        assert answer_on(first)[0] == 200
+        assert service.post("/predict", content=IMAGE).status_code == 200
+
+
+# deadlines
+
+
+def test_request_that_is_not_answered_in_time_is_told_so(server: Service) -> None:
+    with connected(server) as connection:
+        connection.sendall(head(len(IMAGE), "X-Deadline-Ms: 150"))  # and never a body
+        start = time.monotonic()
+        status, problem = answer_on(connection)
+        assert (status, problem["code"]) == (504, "deadline_exceeded")
+        assert 0.1 < time.monotonic() - start < 10
+
+
+def test_request_with_time_enough_is_answered(server: Service) -> None:
+    response = server.post("/predict", content=IMAGE, headers={"X-Deadline-Ms": "30000"})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("stated", ["", "0", "-5", "soon", "1.5", "99999999999", "\u0661"])
+def test_deadline_that_is_none_is_refused(server: Service, stated: str) -> None:
+    headers = {"X-Deadline-Ms": stated.encode()}
+    refused(server.post("/predict", content=IMAGE, headers=headers), "invalid_request")
+
+
+def test_work_of_late_requests_is_dropped(bundle_folder: Path, tmp_path: Path) -> None:
+    """Thirty bodies come a moment before the deadline: there is time for a few of them."""
+    with serving(bundle_folder, tmp_path, workers=1, max_queue_seconds=60) as service:
+        before = service.metric("mammoseq_batch_size_images_count")
+        connections = [connected(service) for _ in range(30)]
+        start = time.monotonic()
+        for connection in connections:
+            connection.sendall(head(len(IMAGE), "X-Deadline-Ms: 3000"))
+        time.sleep(start + 2.9 - time.monotonic())
+        for connection in connections:
+            connection.sendall(IMAGE)
+        answers = [answer_on(connection) for connection in connections]
+        for connection in connections:
+            connection.close()
+        assert {status for status, _ in answers} <= {200, 504}
+        late = [problem["code"] for status, problem in answers if status == 504]
+        assert late == ["deadline_exceeded"] * len(late)
+        assert settled(service, "mammoseq_waiting_images", 0)
+        assert service.post("/predict", content=IMAGE).status_code == 200
+        done = service.metric("mammoseq_batch_size_images_count") - before - 1
+        assert done <= 30 - len(late) + 1, "the work of requests that nobody waits for was done"
+        assert late
+
+
+# clients that go
+
+
+def test_work_of_a_client_that_has_gone_is_dropped(narrow: Service) -> None:
+    with connected(narrow) as stays:
+        gone = [connected(narrow) for _ in range(3)]
+        for connection in gone:
+            connection.sendall(head(len(IMAGE)) + IMAGE)
+        for connection in gone:
+            connection.close()
+        assert settled(narrow, "mammoseq_in_flight_requests", 0)
+        stays.sendall(head(len(IMAGE)) + IMAGE)
+        assert answer_on(stays)[0] == 200
+    assert narrow.metric('mammoseq_problems_total{code="internal_error"}') == 0
+    assert "Traceback" not in narrow.printed()
+
+
+# priors that were seen before
+
+
+def series_of(server: Service, files: list[bytes], **query: Any) -> dict[str, Any]:
+    parts = [("files", (f"{n}.png", data)) for n, data in enumerate(files)]
+    exams = [{"date": f"20{10 + n}-01-01", "files": [f"{n}.png"]} for n in range(len(files))]
+    response = server.post(
+        "/predict/series", files=parts, data={"series": json.dumps({"exams": exams})}, params=query
+    )
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return {k: v for k, v in answer.items() if k not in ("request_id", "timings_ms")}
+
+
+HIT = 'mammoseq_remembered_images_total{result="hit"}'
+
+
+def test_priors_are_encoded_once_and_the_answer_is_the_same(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with serving(bundle_folder, tmp_path) as service:
+        series_of(service, SHOTS[:3])
+        assert service.metric(HIT) == 0
+        encoded = service.metric("mammoseq_batch_size_images_count")
+        with_memory = series_of(service, SHOTS[:4])
+        assert service.metric(HIT) == 3
+        assert service.metric("mammoseq_batch_size_images_count") == encoded + 1
+    (tmp_path / "without").mkdir()
+    with serving(bundle_folder, tmp_path / "without", remembered_bytes=0) as service:
+        assert series_of(service, SHOTS[:4]) == with_memory
+        assert series_of(service, SHOTS[:4]) == with_memory
+        assert service.metric(HIT) == 0
+
+
+def test_prior_whose_picture_is_wanted_larger_is_looked_at_again(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with serving(bundle_folder, tmp_path) as service:
+        small = series_of(service, SHOTS[:2], overlay_long_side=100)
+        large = series_of(service, SHOTS[:2], overlay_long_side=200)
+        again = series_of(service, SHOTS[:2], overlay_long_side=100)
+    sides = [
+        answer["exams"][0]["images"][0]["heatmap"]["overlay"]["height"]
+        for answer in (small, large, again)
+    ]
+    assert sides == [100, 200, 100]
+    assert small == again
+
+
+def test_what_the_gate_let_pass_for_research_is_refused_to_others(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    noise = png(np.random.default_rng(1).integers(0, 255, (300, 200), np.uint8))
+    with serving(bundle_folder, tmp_path) as service:
+        series_of(service, [SHOTS[0], noise], gate="warn")
+        files = [("files", ("0.png", SHOTS[0])), ("files", ("1.png", noise))]
+        exams = [{"date": f"201{n}-01-01", "files": [f"{n}.png"]} for n in range(2)]
+        response = service.post(
+            "/predict/series", files=files, data={"series": json.dumps({"exams": exams})}
+        )
+    assert response.status_code == 422
+
+
+# images of several requests at a time
+
+
+def test_images_of_single_requests_and_of_series_meet_in_a_batch(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    """As on a GPU, where batches are larger than one by default."""
+    with serving(bundle_folder, tmp_path, workers=1, max_batch=8) as service:
+        expected = service.post("/predict", content=IMAGE).json()["probabilities"]
+        series = series_of(service, SHOTS[:4])
+        images = service.metric("mammoseq_batch_size_images_sum")
+        batches = service.metric("mammoseq_batch_size_images_count")
+        with ThreadPoolExecutor(2) as pool:
+            singles = pool.submit(posted, service, 12)
+            together = [pool.submit(series_of, service, SHOTS[4:]) for _ in range(3)]
+            assert all(len(answer.result()["exams"]) == 4 for answer in together)
+        for answer in singles.result():
+            assert answer.json()["probabilities"] == pytest.approx(expected, abs=1e-5)
+        again = series_of(service, SHOTS[:4])
+        assert again["calibrated_probability"] == series["calibrated_probability"]
+        more_images = service.metric("mammoseq_batch_size_images_sum") - images
+        assert more_images > service.metric("mammoseq_batch_size_images_count") - batches
+
+
+# large bodies
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7, 400])
+def test_large_body_arrives_whole_in_whatever_pieces(server: Service, pieces: int) -> None:
+    expected = server.post("/predict?gate=warn", content=LARGE)
+    assert expected.status_code == 200
+    request = head(len(LARGE), path="/predict?gate=warn") + LARGE
+    step = len(request) // pieces + 1
+    with connected(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(request), step):
+            connection.sendall(request[start : start + step])
+            time.sleep(0.001)
+        status, answer = answer_on(connection)
+    assert status == 200
+    assert answer["probabilities"] == expected.json()["probabilities"]
+
+
+def test_connection_serves_large_and_small_bodies_in_turn(server: Service) -> None:
+    """And two requests that were sent without waiting for the first answer."""
+    film = dicom(sixteen_bit(breast()))
+    assert len(film) > 1 << 17
+    small, large = head(len(IMAGE)) + IMAGE, head(len(film)) + film
+    with connected(server) as connection:
+        for request in (small, large, large, small):
+            connection.sendall(request)
+            assert answer_on(connection)[0] == 200
+        connection.sendall(large + small + large)
+        for _ in range(3):
+            assert answer_on(connection)[0] == 200
+
+
+def test_body_in_chunks_without_a_length_is_read(server: Service) -> None:
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(LARGE), 50_000):
+            yield LARGE[start : start + 50_000]
+
+    assert server.post("/predict?gate=warn", content=chunks()).status_code == 200
+
+
+def test_client_that_goes_in_the_middle_of_a_large_body_leaves_nothing(server: Service) -> None:
+    with connected(server) as connection:
+        connection.sendall(head(len(LARGE)) + LARGE[:300_000])
+        assert settled(server, "mammoseq_in_flight_requests", 1)
+    assert settled(server, "mammoseq_in_flight_requests", 0)
+    assert "Traceback" not in server.printed()
