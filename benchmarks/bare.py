@@ -11,10 +11,11 @@ import cv2
 from app.api.answers import Outputs, Pictures, predict_answer
 from app.api.results import Question, Read, study_result
 from app.bundle import Bundle
-from app.imaging.decode import decode
+from app.imaging.decode import decode_reduced
 from app.imaging.display import displayed
-from app.imaging.preprocess import InputGeometry, preprocess
+from app.imaging.preprocess import InputGeometry
 from app.imaging.quality import faults_of
+from app.imaging.reduced import preprocess_reduced
 from app.inference.exams import Sent, single_exam, slots_and_days
 from app.inference.familiarity import familiarity_of
 from app.inference.pipeline import Encoded, Look, Stopwatch
@@ -43,10 +44,12 @@ class BareLoop:
     def answer(self, data: bytes) -> str:
         """The JSON that ``POST /predict`` answers to ``data`` by default."""
         watch = Stopwatch()
-        pixels, facts = decode(data, self._max_pixels)
-        model_input = preprocess(pixels, self._size)
-        faults = faults_of(pixels, model_input, facts)
-        shown = displayed(pixels, self._pictures.overlay_long_side, inverted=model_input.inverted)
+        side = self._pictures.overlay_long_side
+        reduced = decode_reduced(data, self._max_pixels, self._size, long_side=side)
+        facts = reduced.facts
+        model_input = preprocess_reduced(reduced, self._size)
+        faults = faults_of(reduced.pixels, model_input, facts)
+        shown = displayed(reduced.picture, side, inverted=model_input.inverted)
         features = self._sessions.encode(model_input.tensor[None])
         if self._familiarity:
             self._familiarity.fault_of(features.pooled[0])

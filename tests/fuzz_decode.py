@@ -33,7 +33,7 @@ import pydicom
 from PIL import Image
 from pydicom import uid
 
-from app.imaging.decode import decode
+from app.imaging.decode import decode, decode_reduced
 from app.imaging.preprocess import InputGeometry, crop_breast
 from app.problems import PROBLEMS, Refusal
 from tests import syntaxes
@@ -41,6 +41,7 @@ from tests.pictures import encoded, item, lut, png
 
 MAX_PIXELS = 50_000_000  # the default of the service
 SIZE = InputGeometry(64, 40)
+COARSE = InputGeometry(12, 8)  # for which the files are large images
 PIECE = 10_000
 WARMED_UP = 0.3  # part of a piece after which its memory must not grow
 Random = np.random.Generator
@@ -323,6 +324,10 @@ def outcome_of(data: bytes) -> str:
         assert breast.shape == (SIZE.height, SIZE.width)
         assert 0 <= crop.left < crop.left + crop.width <= pixels.shape[1]
         assert 0 <= crop.top < crop.top + crop.height <= pixels.shape[0]
+        reduced = decode_reduced(data, MAX_PIXELS, COARSE)
+        assert reduced.facts == facts
+        assert reduced.pixels.dtype == pixels.dtype
+        assert reduced.pixels.shape == tuple(-(-side // reduced.shrink) for side in pixels.shape)
     except Refusal as refusal:
         return PROBLEMS[refusal.code] and refusal.code
     return "decoded"

@@ -8,19 +8,20 @@ from __future__ import annotations
 import logging
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import _read_file_meta_info
 
 from app.imaging.facts import ImageFacts
 from app.imaging.header import Unusual, facts_of, refuse_unless_mammogram
-from app.imaging.presentation import presented
-from app.imaging.stored import stored_values
+from app.imaging.presentation import grey_ramp, presented, reduced
+from app.imaging.stored import Stored, stored_values
+from app.imaging.wavelet import Words
 from app.problems import Refusal
 
 # pydicom quotes header values in warnings and logs: they may name a patient
@@ -34,24 +35,43 @@ def looks_like_dicom(data: bytes) -> bool:
     return data[128:132] == b"DICM"
 
 
-def decode_dicom(
+def open_dicom(
     data: bytes, max_pixels: int, accept: frozenset[Unusual]
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], ImageFacts]:
-    """Decode a single-frame grey image to uint8 or uint16 [rows, columns], bright is dense.
+) -> tuple[ImageFacts, Callable[[int], Words]]:
+    """What is known of a single-frame grey image, and its greys, bright is dense, uint8 or uint16
+    [rows, columns], at 1 / 1, 2, 4 or 8 of its size.
 
-    The size is read from the header before pixels are touched. Raises ``Refusal``:
+    The size is read from the header before pixels are touched. Both raise ``Refusal``:
     ``broken_image``, ``too_many_pixels``, ``several_frames``, ``unsupported_transfer_syntax``,
     ``unsupported_photometric``, ``unsupported_depth``, ``no_pixels``.
     """
     dataset = read_dataset(data, max_pixels)
-    try:
+    with _refused():
         refuse_unless_mammogram(dataset, accept)
         rows, columns = _check_geometry(dataset, max_pixels)
-        pixels = presented(stored_values(dataset, rows, columns), dataset)
-        return pixels, facts_of(dataset, rows, columns)
+        facts = facts_of(dataset, rows, columns)
+    whole: list[Stored] = []
+
+    def greys(shrink: int) -> Words:
+        with _refused():
+            ramp = grey_ramp(dataset)
+            halvings = shrink.bit_length() - 1 if ramp.keeps_order else 0
+            stored = whole[0] if whole else stored_values(dataset, rows, columns, halvings)
+            if not stored.halved:
+                whole[:] = [stored]
+            return presented(stored, dataset) if shrink == 1 else reduced(stored, ramp, shrink)
+
+    return facts, greys
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Codecs and pydicom raise whatever a broken file leads them to."""
+    try:
+        yield
     except Refusal:
         raise
-    except Exception:  # codecs and pydicom raise whatever a broken file leads them to
+    except Exception:
         raise Refusal("broken_image", "The DICOM image cannot be decoded.") from None
 
 

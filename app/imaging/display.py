@@ -36,7 +36,7 @@ def smaller(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def crop_in(picture: NDArray[np.uint8], crop: Crop, rows: int, columns: int) -> Crop:
+def crop_in(picture: NDArray[Any], crop: Crop, rows: int, columns: int) -> Crop:
     """``crop``, in pixels of an image of ``rows`` x ``columns``, in those of its ``picture``."""
     height, width = picture.shape
     down, across = height / rows, width / columns

@@ -16,13 +16,15 @@ _END_OF_STREAM = b"\xff\xd9"
 # nobody writes less
 _PIXELS_PER_BLOCK = 100
 _ANY_BLOCKS = 4096
+_REVERSIBLE = 1  # the 5/3 wavelet (table A.20)
 _MAX_TILES = 65535  # A.4.2
 _WHOLE = 15  # exponent of a precinct that is as large as can be (A.6.1)
 
 
 @dataclass(frozen=True)
 class Jpeg2000Header:
-    """Image, tile and component sizes of the SIZ marker segment (A.5.1); ``precision`` in bits."""
+    """Image, tile and component sizes of the SIZ marker segment (A.5.1); ``precision`` in bits;
+    ``at_origin`` where image and tiles begin at the origin of the reference grid."""
 
     precision: int
     rows: int
@@ -31,6 +33,8 @@ class Jpeg2000Header:
     tile_columns: int
     tiles: int
     components: int
+    signed: bool
+    at_origin: bool
 
 
 def code_stream(frame: bytes) -> bytes:
@@ -59,6 +63,8 @@ def jpeg2000_header(stream: bytes) -> Jpeg2000Header | None:
         tile_columns=min(tile_columns, right - left),
         tiles=across * down,
         components=int.from_bytes(stream[40:42]),
+        signed=bool(stream[42] & 0x80),
+        at_origin=not any((left, top, tile_left, tile_top)),
     )
 
 
@@ -94,6 +100,27 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
         and announced.items() <= parts.items()
         and all(_is_modest(marker, segment, header) for marker, segment in segments)
     )
+
+
+def low_pass_levels(stream: bytes, header: Jpeg2000Header) -> int:
+    """How many times a stream that ``is_whole`` holds its image halved by the reversible 5/3
+    low-pass (annex F): 0 for other wavelets, and for tiles, each of which has a low-pass of its
+    own."""
+    if header.tiles > 1 or not header.at_origin:
+        return 0
+    segments, place = _segments(stream, 2)
+    while stream[place : place + 2] == _START_OF_TILE_PART:
+        length = int.from_bytes(stream[place + 6 : place + 10])
+        segments += _segments(stream, place + 12)[0]
+        place = place + length if length else len(stream)
+    codings = [
+        segment[5:] if marker == _COD else segment[2:]
+        for marker, segment in segments
+        if marker in (_COD, _COC)
+    ]
+    if not codings or any(coding[4] != _REVERSIBLE for coding in codings):
+        return 0
+    return min(coding[0] for coding in codings)
 
 
 def _segments(stream: bytes, place: int) -> tuple[list[tuple[int, bytes]], int]:

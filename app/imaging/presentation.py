@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 
-from app.imaging.stored import Stored, Words
+from app.imaging.stored import Stored, stored_range
+from app.imaging.wavelet import Words, centred, low_pass
 from app.problems import Refusal
 
 
@@ -48,11 +49,58 @@ def presented(stored: Stored, dataset: FileDataset) -> Words:
     return stored.words if _changes_nothing(table, stored) else _each(stored.words, table)
 
 
+@dataclass(frozen=True)
+class Ramp:
+    """The greys of the stored values that the header allows, from the least to the greatest.
+
+    ``keeps_order`` where no value is darker, or none is brighter, than the one below it: then
+    values may be averaged before they are looked up.
+    """
+
+    greys: Words
+    keeps_order: bool
+
+
+def grey_ramp(dataset: FileDataset) -> Ramp:
+    """The ramp that a header describes. Raises as ``presented`` does."""
+    bits, low, high = stored_range(dataset)
+    values = np.arange(low, high + 1, dtype=np.int32)
+    greys = _table(values, low, high, bits, dataset)
+    falls, rises = (greys[1:] < greys[:-1]).any(), (greys[1:] > greys[:-1]).any()
+    return Ramp(greys, not (falls and rises))
+
+
+def reduced(stored: Stored, ramp: Ramp, shrink: int) -> Words:
+    """Stored values -> grey values [rows / shrink, columns / shrink], rounded up."""
+    ceiling = stored.high - stored.low
+    if not ramp.keeps_order:
+        table = ramp.greys[stored.values - stored.low]
+        brightest = int(ramp.greys.max())
+        return centred(low_pass(stored.words, shrink, brightest, table), shrink, brightest)
+    smooth: NDArray[Any] = stored.words
+    if not stored.halved:
+        steps: NDArray[Any] = (stored.values - stored.low).astype(stored.words.dtype)
+        changing: Any = None if _changes_nothing(steps, stored) else steps
+        smooth = low_pass(stored.words, shrink, ceiling, changing)
+    values = centred(smooth, shrink, ceiling)
+    padded: NDArray[Any] = np.zeros(1 << 8 * values.dtype.itemsize, ramp.greys.dtype)
+    padded[: len(ramp.greys)] = ramp.greys
+    return _each(values, padded)
+
+
 def grey_table(stored: Stored, dataset: FileDataset) -> Words:
     """The grey value, uint8 or uint16 [256 or 65536], of every possible word."""
-    greys = _of_interest(_modality(stored, dataset), dataset)
+    return _table(stored.values, stored.low, stored.high, stored.bits, dataset)
+
+
+def _table(
+    stored: NDArray[np.int32], low: int, high: int, bits: int, dataset: FileDataset
+) -> Words:
+    """The grey value, uint8 or uint16, of each of ``stored`` values."""
+    measured = _modality(_Greys(stored.astype(np.float64), low, high, bits), dataset)
+    greys = _of_interest(measured, dataset)
     values = greys.high - greys.values if _is_inverse(dataset) else greys.values
-    values[_is_padding(stored, dataset)] = 0
+    values[_is_padding(stored, low, dataset)] = 0
     whole: NDArray[Any] = np.rint(values)
     return whole.astype(np.uint8) if greys.high < 256 else whole.astype(np.uint16)
 
@@ -71,9 +119,8 @@ def _each(words: Words, table: Words) -> Words:
     return greys
 
 
-def _modality(stored: Stored, dataset: FileDataset) -> _Greys:
+def _modality(greys: _Greys, dataset: FileDataset) -> _Greys:
     """Modality LUT or rescale (PS3.3 C.11.1): to values that mean the same on every machine."""
-    greys = _Greys(stored.values.astype(np.float64), stored.low, stored.high, stored.bits)
     macro = _macro(dataset, "PixelValueTransformationSequence")
     if macro.get("ModalityLUTSequence"):
         return _look_up(greys, macro.ModalityLUTSequence, dataset)
@@ -165,17 +212,17 @@ def _is_inverse(dataset: FileDataset) -> bool:
     return bool(dataset.PhotometricInterpretation == "MONOCHROME1")
 
 
-def _is_padding(stored: Stored, dataset: FileDataset) -> NDArray[np.bool_]:
-    """Of each word, whether it pads the image to a rectangle (PS3.3 C.7.5.1.1.2)."""
+def _is_padding(values: NDArray[np.int32], least: int, dataset: FileDataset) -> NDArray[np.bool_]:
+    """Of each value, whether it pads the image to a rectangle (PS3.3 C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if not isinstance(value, int):
-        return np.zeros(len(stored.values), bool)
+        return np.zeros(len(values), bool)
     limit = dataset.get("PixelPaddingRangeLimit")
     limit = limit if isinstance(limit, int) else value
-    if stored.low < 0:  # written as unsigned by some
+    if least < 0:  # written as unsigned by some
         value, limit = ((end ^ 0x8000) - 0x8000 if end > 0x7FFF else end for end in (value, limit))
     low, high = min(value, limit), max(value, limit)
-    return np.asarray((stored.values >= low) & (stored.values <= high))
+    return np.asarray((values >= low) & (values <= high))
 
 
 def _macro(dataset: FileDataset, name: str) -> Dataset:

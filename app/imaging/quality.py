@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.imaging.display import crop_in
 from app.imaging.facts import ImageFacts
 from app.imaging.preprocess import ModelInput
 
@@ -88,7 +89,8 @@ LIMITS = (
 def faults_of(
     pixels: NDArray[Any], model_input: ModelInput, facts: ImageFacts
 ) -> tuple[Fault, ...]:
-    """All faults of an image; ``pixels`` uint8 or uint16 [rows, columns] as decoded."""
+    """All faults of an image; ``pixels`` uint8 or uint16 [rows, columns] as decoded, whole or made
+    smaller."""
     measures = measures_of(pixels, model_input, facts)
     return tuple(Fault(x.code, x.detail) for x in LIMITS if x.is_broken(measures))
 
@@ -107,7 +109,8 @@ def measures_of(
     crop = model_input.crop
     height, width, _ = model_input.tensor.shape
     bright = _outline(model_input.tensor)
-    box = _sampled(pixels[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width])
+    part = crop_in(pixels, crop, facts.rows, facts.columns)
+    box = _sampled(pixels[part.top : part.top + part.height, part.left : part.left + part.width])
     levels = np.unique(box)
     white = levels[0] if model_input.inverted else levels[-1]
     tall = bright.mean(axis=0)  # of each column, from the chest wall to the nipple

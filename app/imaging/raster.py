@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from app.imaging.facts import ImageFacts
 from app.imaging.jpeg import end_of_image, is_whole, jpeg_header
+from app.imaging.wavelet import Words, centred, low_pass
 from app.problems import Refusal
 
 Image.MAX_IMAGE_PIXELS = None  # the caller gives the limit; Pillow only reads headers here
@@ -22,10 +24,9 @@ _FORMATS = ("PNG", "JPEG", "TIFF")
 _BARE_DICOM = re.compile(rb"[\x02\x08]\x00.\x00[A-Z][A-Z]", re.DOTALL)
 
 
-def decode_raster(
-    data: bytes, max_pixels: int
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], ImageFacts]:
-    """Decode to grey uint8 or uint16 [rows, columns].
+def open_raster(data: bytes, max_pixels: int) -> tuple[ImageFacts, Callable[[int], Words]]:
+    """What is known of an image, and its greys, uint8 or uint16 [rows, columns], at 1 / 1, 2, 4 or
+    8 of its size.
 
     The size is read from the header before anything is decompressed. Raises ``Refusal``:
     ``unsupported_format``, ``too_many_pixels``, ``broken_image``, ``several_frames``.
@@ -40,9 +41,14 @@ def decode_raster(
     if pixels is None:
         raise Refusal("broken_image", f"The {name} data cannot be decoded.")
     grey, notes = _to_grey(pixels)
-    return grey, ImageFacts(
-        format=name, rows=rows, columns=columns, bits=grey.dtype.itemsize * 8, warnings=notes
-    )
+    bits = grey.dtype.itemsize * 8
+    facts = ImageFacts(format=name, rows=rows, columns=columns, bits=bits, warnings=notes)
+    ceiling = (1 << bits) - 1
+
+    def greys(shrink: int) -> Words:
+        return grey if shrink == 1 else centred(low_pass(grey, shrink, ceiling), shrink, ceiling)
+
+    return facts, greys
 
 
 def _decode(data: bytes) -> NDArray[Any] | None:
@@ -102,9 +108,7 @@ def _read_header(data: bytes) -> tuple[str, int, int]:
         raise Refusal("broken_image", "The image header cannot be read.") from None
 
 
-def _to_grey(
-    pixels: NDArray[Any],
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[tuple[str, str], ...]]:
+def _to_grey(pixels: NDArray[Any]) -> tuple[Words, tuple[tuple[str, str], ...]]:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise Refusal("unsupported_depth", "Only 8-bit and 16-bit unsigned pixels are accepted.")
     if pixels.ndim == 2:

@@ -17,7 +17,8 @@ from pydicom import uid
 from pydicom.dataset import FileDataset
 from pydicom.encaps import generate_fragments
 
-from app.imaging import jpeg, jpeg2000
+from app.imaging import jpeg, jpeg2000, openjpeg
+from app.imaging.wavelet import Words
 from app.problems import Refusal
 
 _ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"  # PS3.5 A.4.11
@@ -55,7 +56,6 @@ _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 _HEADER_BYTES = 4096
 _FLAT_PIXELS_A_BYTE, _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG = 16, 4
 
-Words = NDArray[np.uint8] | NDArray[np.uint16]
 Header = TypeVar("Header", jpeg.JpegHeader, jpeg2000.Jpeg2000Header)
 
 
@@ -65,7 +65,8 @@ class Stored:
 
     ``words`` is uint8 or uint16 [rows, columns]; ``values``, int32 [256 or 65536], is the stored
     value of each possible word; ``low`` and ``high`` are the least and greatest that the header's
-    number of bits allows. ``bits`` is that number.
+    number of bits allows. ``bits`` is that number. ``halved`` says how often the image was halved
+    in both directions while it was decoded.
     """
 
     words: Words
@@ -73,16 +74,27 @@ class Stored:
     low: int
     high: int
     bits: int
+    halved: int = 0
 
 
-def stored_values(dataset: FileDataset, rows: int, columns: int) -> Stored:
-    """Decode the pixel data.
+def stored_range(dataset: FileDataset) -> tuple[int, int, int]:
+    """Bits Stored (0028,0101), and the least and greatest value that they allow."""
+    bits = int(dataset.BitsStored)
+    if int(dataset.get("PixelRepresentation") or 0) == 1:
+        return bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return bits, 0, (1 << bits) - 1
+
+
+def stored_values(dataset: FileDataset, rows: int, columns: int, halvings: int = 0) -> Stored:
+    """Decode the pixel data, halved ``halvings`` times by the 5/3 low-pass if the frame holds
+    it, else as it is.
 
     Raises ``Refusal`` (``unsupported_transfer_syntax``, ``broken_image``), and whatever pydicom
     and the codecs raise for what is broken.
     """
     syntax = _transfer_syntax(dataset)
-    bits = int(dataset.BitsStored)
+    bits, low, high = stored_range(dataset)
+    signed = low < 0
     dtype = np.dtype(f"u{int(dataset.BitsAllocated) // 8}")
     coded_bits = bits
     shift = _unused_low_bits(dataset)
@@ -94,17 +106,20 @@ def stored_values(dataset: FileDataset, rows: int, columns: int) -> Stored:
         words = _run_lengths(_frame(dataset), dtype, rows, columns)
     elif syntax in _JPEG | _JPEG_LS | _JPEG_2000:
         frame = _frame(dataset)
+        if halvings and syntax in _JPEG_2000 - _LOSSY:
+            smaller = _low_passed(frame, rows, columns, halvings, dataset)
+            if smaller:
+                _refuse_if_flat(smaller.words, rows * columns, frame, syntax)
+                return smaller
         words, precision = _decompressed(frame, syntax, rows, columns)
         if words.dtype.itemsize > dtype.itemsize:
             raise Refusal("broken_image", "The pixel data is deeper than the header says.")
-        _refuse_if_flat(words, frame, syntax)
+        _refuse_if_flat(words, words.size, frame, syntax)
         # a lossy codec overshoots; a lossless one may carry more than the stored value
         coded_bits = precision if syntax in _LOSSY else min(precision, bits)
         shift = 0
     else:
         raise Refusal("unsupported_transfer_syntax", "The file's transfer syntax is not read.")
-    signed = int(dataset.get("PixelRepresentation") or 0) == 1
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     values = _meaning(words.dtype.itemsize * 8, coded_bits, shift, signed).clip(low, high)
     return Stored(words, values, low, high, bits)
 
@@ -192,10 +207,7 @@ def _run_lengths(frame: bytes, dtype: np.dtype[Any], rows: int, columns: int) ->
 def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[Words, int]:
     """The words of a JPEG, JPEG-LS or JPEG 2000 frame, and their precision in bits."""
     if syntax in _JPEG_2000:
-        stream = jpeg2000.code_stream(frame)
-        sizes = _of_size(jpeg2000.jpeg2000_header(stream), rows, columns)
-        if not jpeg2000.is_whole(stream, sizes):
-            raise Refusal("broken_image", "The JPEG 2000 code stream is not whole.")
+        stream, sizes = _whole_stream(frame, rows, columns)
         # openjph is faster for HTJ2K, but its wrapper answers with half pictures
         return _as_words(imagecodecs.jpeg2k_decode(stream), rows, columns), sizes.precision
     header = _of_size(jpeg.jpeg_header(frame), rows, columns)
@@ -210,6 +222,33 @@ def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[W
             raise Refusal("broken_image", "The JPEG code stream ends too soon.")
         return _as_words(pixels, rows, columns), header.precision
     raise Refusal("broken_image", "The pixel data is not what its transfer syntax says.")
+
+
+def _whole_stream(frame: bytes, rows: int, columns: int) -> tuple[bytes, jpeg2000.Jpeg2000Header]:
+    stream = jpeg2000.code_stream(frame)
+    sizes = _of_size(jpeg2000.jpeg2000_header(stream), rows, columns)
+    if not jpeg2000.is_whole(stream, sizes):
+        raise Refusal("broken_image", "The JPEG 2000 code stream is not whole.")
+    return stream, sizes
+
+
+def _low_passed(
+    frame: bytes, rows: int, columns: int, halvings: int, dataset: FileDataset
+) -> Stored | None:
+    """A lossless JPEG 2000 frame decoded at a lower resolution; None where its resolutions are
+    not those of the 5/3 low-pass of the stored values. Words count from the least value."""
+    bits, low, high = stored_range(dataset)
+    stream, sizes = _whole_stream(frame, rows, columns)
+    fits = sizes.precision <= int(dataset.BitsAllocated) and sizes.signed == (low < 0)
+    if not fits or jpeg2000.low_pass_levels(stream, sizes) < halvings or not openjpeg.AVAILABLE:
+        return None
+    found = openjpeg.decode(stream, halvings)
+    if found.shape != (-(-rows >> halvings), -(-columns >> halvings)):
+        raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
+    found = (found - low).clip(0, high - low)
+    words: NDArray[Any] = found.astype(np.uint8 if bits <= 8 else np.uint16)
+    values = np.arange(1 << 8 * words.dtype.itemsize, dtype=np.int32) + low
+    return Stored(words, values.clip(low, high), low, high, bits, halvings)
 
 
 def _of_size(header: Header | None, rows: int, columns: int) -> Header:
@@ -227,11 +266,11 @@ def _as_words(pixels: NDArray[Any], rows: int, columns: int) -> Words:
     return pixels.view(f"u{pixels.dtype.itemsize}")
 
 
-def _refuse_if_flat(words: Words, frame: bytes, syntax: str) -> None:
+def _refuse_if_flat(words: Words, pixels: int, frame: bytes, syntax: str) -> None:
     """A codec that fails in silence gives zeros, or another constant."""
     lossless_jpeg = syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1)
     a_byte = _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG if lossless_jpeg else _FLAT_PIXELS_A_BYTE
-    if len(frame) < _HEADER_BYTES + words.size / a_byte:
+    if len(frame) < _HEADER_BYTES + pixels / a_byte:
         return
     if (words[0] == words[0, 0]).all() and (words == words[0, 0]).all():
         raise Refusal("broken_image", "The codec made nothing of the compressed pixels.")

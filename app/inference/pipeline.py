@@ -25,12 +25,13 @@ from pydicom.dataset import Dataset
 
 from app import metrics
 from app.bundle import Bundle
-from app.imaging.decode import decode
+from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
 from app.imaging.facts import ImageFacts, Stated, completed
-from app.imaging.preprocess import Crop, InputGeometry, preprocess
+from app.imaging.preprocess import Crop, InputGeometry
 from app.imaging.quality import Fault, faults_of
+from app.imaging.reduced import preprocess_reduced
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
@@ -235,16 +236,19 @@ class Pipeline:
 
     def _look(self, data: bytes, terms: Terms, turn: Turn, watch: Stopwatch) -> Look:
         with watch.stage("decode"):
-            pixels, facts = decode(data, self._max_pixels, self._accept)
+            reduced = decode_reduced(
+                data, self._max_pixels, self._size, self._accept, long_side=terms.long_side
+            )
+            facts = reduced.facts
         with watch.stage("preprocess"):
-            seen = preprocess(pixels, self._size)
-            faults = faults_of(pixels, seen, facts)
+            seen = preprocess_reduced(reduced, self._size)
+            faults = faults_of(reduced.pixels, seen, facts)
             shown = (
-                displayed(pixels, terms.long_side, inverted=seen.inverted)
+                displayed(reduced.picture, terms.long_side, inverted=seen.inverted)
                 if terms.long_side is not None
                 else None
             )
-        del pixels  # may be the largest thing that there is
+        del reduced  # may be the largest thing that there is
         if faults and terms.gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
         turn.check()
