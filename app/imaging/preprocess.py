@@ -112,7 +112,7 @@ def crop_breast(
         box = ceiling - box
     if crop.flipped:
         box = cv2.flip(box, 1)
-    low, high = np.percentile(thumbnail[mask], _PERCENTILES)
+    low, high = _percentiles(thumbnail[mask], _PERCENTILES)
     stretched = (box.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
     crop = replace(crop, left=left + crop.left, top=top + crop.top)
     return np.clip(np.rint(stretched), 0, 255).astype(np.uint8), crop, inverted
@@ -167,20 +167,35 @@ def _breast_mask(thumbnail: NDArray[Any]) -> NDArray[np.bool_]:
     The outer edge is looked at last: the bright rim of a scanned film must not join the breast
     to a label, but a breast that reaches the edge goes on to it.
     """
-    air, bright = np.percentile(thumbnail, (5.0, 99.5))
+    air, bright = _percentiles(thumbnail, _PERCENTILES)
     above = (thumbnail > air + _BACKGROUND_LEVEL * (bright - air)).astype(np.uint8)
     above = cv2.morphologyEx(above, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     rim = max(1, round(min(thumbnail.shape) * _RIM))
     inner = cv2.copyMakeBorder(
         above[rim:-rim, rim:-rim], rim, rim, rim, rim, cv2.BORDER_CONSTANT, value=0
     )
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(inner, connectivity=4)
+    count, regions = cv2.connectedComponents(inner, connectivity=4)
     if count < 2:
         raise Refusal("no_breast_found", "Nothing in the image stands out from its background.")
-    breast = regions == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    breast = regions == 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
     breast[:rim], breast[-rim:] = breast[rim], breast[-rim - 1]
     breast[:, :rim], breast[:, -rim:] = breast[:, rim : rim + 1], breast[:, -rim - 1 : -rim]
     return np.asarray(breast)
+
+
+def _percentiles(values: NDArray[Any], shares: tuple[float, float]) -> tuple[Any, Any]:
+    """As ``np.percentile``, several times faster: 16 bits are sorted by the processor's vectors."""
+    ordered = np.sort(values.astype(np.uint16), axis=None)
+    low, high = (_between(ordered, share / 100 * (ordered.size - 1)) for share in shares)
+    return np.float64(low), np.float64(high)  # what is computed with them has 64 bits too
+
+
+def _between(ordered: NDArray[Any], place: float) -> float:
+    first = int(place)
+    part = place - first
+    low, high = float(ordered[first]), float(ordered[min(first + 1, ordered.size - 1)])
+    # from the nearer one, as numpy does: the same to the last bit
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 def _crop_around(mask: NDArray[np.bool_], rows: int, columns: int) -> Crop:
