@@ -11,11 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import count
 
 import pydicom
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import _read_file_meta_info
+from pydicom.filereader import _read_file_meta_info, read_partial
+from pydicom.tag import BaseTag
 
 from app.imaging.facts import ImageFacts
 from app.imaging.header import Unusual, facts_of, refuse_unless_mammogram
@@ -28,6 +30,8 @@ from app.problems import Refusal
 warnings.filterwarnings("ignore", module=r"pydicom\..*")
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+_MOST_ELEMENTS = 20_000  # a mammogram has about a hundred, with private ones a few hundred
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -80,11 +84,23 @@ def read_dataset(data: bytes, max_pixels: int) -> FileDataset:
     ``too_many_pixels`` for a deflated file that inflates beyond the limit."""
     try:
         _check_inflated_size(data, max_pixels)
-        return pydicom.dcmread(BytesIO(data))
+        return read_partial(BytesIO(data), _limited())
     except Refusal:
         raise
     except Exception:  # as above
         raise Refusal("broken_image", "The DICOM header cannot be read.") from None
+
+
+def _limited() -> Callable[[BaseTag, str | None, int], bool]:
+    """Looks at each element as it is read: a file of a million empty ones takes seconds."""
+    elements = count(1)
+
+    def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if next(elements) > _MOST_ELEMENTS:
+            raise Refusal("broken_image", "The DICOM header has more elements than any has.")
+        return False
+
+    return stop
 
 
 def read_header(data: bytes) -> Dataset:

@@ -421,3 +421,20 @@ def test_refusal_of_a_broken_file_quotes_nothing_of_it(keyword: str) -> None:
     with pytest.raises(Refusal) as caught:
         decoded(dicom(EIGHT_BIT, PatientName="Zyx^Marker", **{keyword: None}))
     assert "Zyx" not in caught.value.detail
+
+
+@pytest.mark.parametrize("encoding", ["explicit", "deflated"])
+def test_header_of_countless_elements_is_not_read_to_its_end(encoding: str) -> None:
+    """A million empty ones took pydicom seconds; deflated, they are a few kilobytes."""
+    data = real_dicom(encoding)
+    start = 132 + 12 + int.from_bytes(data[140:144], "little")
+    body = b"".join(
+        b"\x09\x00" + number.to_bytes(2, "little") + b"LO\0\0" for number in range(60_000)
+    )
+    if encoding == "deflated":
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        body = packer.compress(body) + packer.flush()
+    with pytest.raises(Refusal) as caught:
+        decode(data[:start] + body, 10**6)
+    assert caught.value.code == "broken_image"
+    assert "more elements" in caught.value.detail
