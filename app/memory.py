@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 _M_ARENA_MAX = -8  # mallopt(3), glibc
 
@@ -18,6 +19,7 @@ def use_one_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        os.environ["MALLOC_ARENA_MAX"] = "1"  # for processes that this one starts
 
 
 def give_back() -> None:

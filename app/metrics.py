@@ -1,8 +1,19 @@
-"""Every Prometheus metric of the service, declared once. Documented in ``docs/metrics.md``."""
+"""Every Prometheus metric of the service, declared once. Documented in ``docs/metrics.md``.
+
+Where several processes serve, each writes its values to files in ``PROMETHEUS_MULTIPROC_DIR``, and
+any of them tells those of all: sums, but for the gauges that say ``livemax``.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector, CollectorRegistry
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -38,17 +49,25 @@ QUEUE_SECONDS = Histogram(
     "Time that a piece of work waited for a worker.",
     buckets=_SECONDS,
 )
-IN_FLIGHT = Gauge("mammoseq_in_flight_requests", "Requests being worked on.")
-WAITING_IMAGES = Gauge("mammoseq_waiting_images", "Images of requests being worked on.")
+IN_FLIGHT = Gauge(
+    "mammoseq_in_flight_requests", "Requests being worked on.", multiprocess_mode="livesum"
+)
+WAITING_IMAGES = Gauge(
+    "mammoseq_waiting_images", "Images of requests being worked on.", multiprocess_mode="livesum"
+)
 EXPECTED_WAIT = Gauge(
-    "mammoseq_expected_wait_seconds", "How long the latest request was expected to wait."
+    "mammoseq_expected_wait_seconds",
+    "How long the latest request was expected to wait.",
+    multiprocess_mode="livemax",
 )
 REMEMBERED = Counter(
     "mammoseq_remembered_images_total",
     "Images of series that were looked for among those seen before, by result: hit, miss.",
     ["result"],
 )
-REMEMBERED_BYTES = Gauge("mammoseq_remembered_bytes", "Memory of images seen before.")
+REMEMBERED_BYTES = Gauge(
+    "mammoseq_remembered_bytes", "Memory of images seen before.", multiprocess_mode="livesum"
+)
 SCORE = Histogram(
     "mammoseq_calibrated_probability_ratio",
     "Calibrated probability of the positive class.",
@@ -58,4 +77,44 @@ MODEL = Gauge(
     "mammoseq_model_info",
     "The model being served; always 1.",
     ["name", "version", "sha256", "provider"],
+    multiprocess_mode="livemax",
 )
+
+
+def exposition() -> bytes:
+    """All metrics in Prometheus' text format, those of all processes together."""
+    if _folder() is None:
+        return generate_latest()
+    registry = CollectorRegistry()
+    registry.register(_OfAllProcesses())
+    return generate_latest(registry)
+
+
+def forget_the_dead() -> None:
+    """Take what processes that are no more had in flight out of the sums."""
+    folder = _folder()
+    if folder is None:
+        return
+    for file in folder.glob("gauge_live*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process)  # type: ignore[no-untyped-call]
+
+
+class _OfAllProcesses(Collector):
+    """The metrics of this module, also those that have no value yet."""
+
+    def collect(self) -> Iterator[Metric]:
+        of_all = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        merged = {family.name: family for family in of_all.collect()}  # type: ignore[no-untyped-call]
+        for metric in globals().values():
+            if isinstance(metric, MetricWrapperBase):
+                (family,) = metric.describe()
+                yield merged.get(family.name, family)
+
+
+def _folder() -> Path | None:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) if folder else None

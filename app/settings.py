@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,18 +10,19 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
+from app.machine import available_cores, available_memory, has_gpu, processes_for
 
 
-def available_cores() -> int:
-    """Cores this process may use: its affinity, cut by the cgroup's CPU limit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores or 1, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2 here
-    return cores or 1
+def _processes(chosen: dict[str, Any]) -> int:
+    """A process on a GPU would hold a CUDA session and its memory, so there one does it all."""
+    if chosen["device"] == "cuda" or (chosen["device"] == "auto" and has_gpu()):
+        return 1
+    return processes_for(available_cores(), available_memory())
+
+
+def _workers(chosen: dict[str, Any]) -> int:
+    processes: int = chosen["processes"]
+    return math.ceil(available_cores() / processes)
 
 
 class Settings(BaseSettings):
@@ -36,10 +37,23 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start when the GPU is not really in use"
     )
-    workers: int = Field(
-        default_factory=available_cores,
+    processes: int = Field(
+        default_factory=_processes,
         ge=1,
-        description="threads that compute, each with a request of its own",
+        description="processes that share the port; unless set 1 up to 5 cores and on a GPU, "
+        "else about one for 4 cores, each with 512 MiB of memory at least",
+    )
+    workers: int = Field(
+        default_factory=_workers,
+        ge=1,
+        description="threads of a process that compute, each with a request of its own; unless "
+        "set the cores over the processes, rounded up",
+    )
+    ort_threads: int = Field(
+        1,
+        ge=1,
+        description="threads of ONNX Runtime for one image on CPU; 1 gives the most images a "
+        "second, more a faster answer to a lone request",
     )
     max_batch: int | None = Field(
         None, ge=1, description="largest encoder batch; 1 on CPU and 32 on GPU unless set"
@@ -89,3 +103,7 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    def share_of(self, limit: int) -> int:
+        """What one process may take of a limit of the whole service."""
+        return math.ceil(limit / self.processes)

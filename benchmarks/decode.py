@@ -38,7 +38,8 @@ from pydicom.pixels.processing import apply_voi_lut
 from app.bundle import find_bundle, load_bundle
 from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, preprocess
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks.codecs import codecs_for
 from benchmarks.inputs import Picture, pictures
 

@@ -48,7 +48,8 @@ from app.bundle import (
 from app.imaging.decode import decode
 from app.imaging.preprocess import InputGeometry, ModelInput, preprocess
 from app.inference.sessions import DeviceError, GraphError, Sessions
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks import openloop
 from benchmarks.client import LoadError
 from benchmarks.inputs import pictures, synthetic_files

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from app.bundle import BundleError
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks import client
 from benchmarks.client import LoadError
 from benchmarks.inputs import exams_of_a_breast, pictures, synthetic_files

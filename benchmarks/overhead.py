@@ -23,7 +23,8 @@ import numpy as np
 
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.inference.sessions import DeviceError
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks import client
 from benchmarks.bare import BareLoop
 from benchmarks.client import LoadError

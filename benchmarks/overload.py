@@ -32,7 +32,8 @@ from statistics import median
 
 import numpy as np
 
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks import openloop
 from benchmarks.client import LoadError
 from benchmarks.inputs import synthetic_files

@@ -30,7 +30,8 @@ from statistics import median
 import numpy as np
 
 from app.bundle import BundleError
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks import client
 from benchmarks.client import LoadError
 from benchmarks.inputs import exams_of_a_breast

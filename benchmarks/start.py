@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from app.settings import Settings, available_cores
+from app.machine import available_cores
+from app.settings import Settings
 from benchmarks.service import ServiceError, environment, free_port
 
 TARGET_SECONDS = 1.5

@@ -58,7 +58,7 @@ def problems() -> str:
 def _default(name: str) -> str:
     field = Settings.model_fields[name]
     if field.default_factory is not None:
-        return "the cores it may use"
+        return "from the machine"
     return f"`{field.default}`" if field.default else "-"
 
 

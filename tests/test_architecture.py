@@ -23,10 +23,12 @@ MAY_IMPORT = {
     "app.imaging": ("app.imaging", "app.problems"),
     "app.bundle": (),
     "app.problems": (),
-    "app.settings": ("app.imaging",),
+    "app.machine": (),
+    "app.settings": ("app.imaging", "app.machine"),
     "app.metrics": (),
     "app.inference": (
         "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
+        "app.machine",
     ),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
     "app.bridge": ("app.bridge",),

@@ -60,8 +60,8 @@ def _capacity(settings: Settings) -> Capacity:
     return Capacity(
         workers=settings.workers,
         seconds=settings.max_queue_seconds,
-        requests=settings.max_requests,
-        bytes=settings.max_bytes_in_flight,
+        requests=settings.share_of(settings.max_requests),
+        bytes=settings.share_of(settings.max_bytes_in_flight),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from app import metrics
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody
 from app.bundle import DISCLAIMER
@@ -39,7 +40,7 @@ async def ready(request: Request) -> dict[str, str]:
 @router.get("/metrics", response_class=Response)
 async def prometheus() -> Response:
     """Prometheus metrics."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/models")

@@ -1,4 +1,4 @@
-"""What is particular to NVIDIA GPUs: whether there is one, its options, and what really runs on it.
+"""What is particular to NVIDIA GPUs: their options, and what really runs on them.
 
 ONNX Runtime falls back to the CPU without an error, node by node or altogether, and
 ``get_providers`` does not tell: only the assignment of the graph's nodes does.
@@ -6,10 +6,8 @@ ONNX Runtime falls back to the CPU without an error, node by node or altogether,
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import onnxruntime as ort
 
@@ -32,11 +30,6 @@ PROVIDER_OPTIONS = {
 
 _LEAST_SHARE = 0.9  # the rest may be bookkeeping of shapes, which ONNX Runtime keeps on the CPU
 _HEAVY = ("Conv", "Gemm", "MatMul")
-
-
-def has_device() -> bool:
-    """Whether a GPU is visible to this process."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
 def assignments(session: ort.InferenceSession) -> list[tuple[str, str]]:

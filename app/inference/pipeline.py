@@ -118,13 +118,17 @@ class Pipeline:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         cv2.setNumThreads(1)  # the workers are the parallelism
         self.bundle = bundle
-        self.sessions = Sessions(bundle.encoder, bundle.head, device=settings.device)
+        self.sessions = Sessions(
+            bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
+        )
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
         self._familiarity = familiarity_of(bundle, settings.gate)
-        self._remembered: Remembered[Look] = Remembered(settings.remembered_bytes, _bytes_of)
+        self._remembered: Remembered[Look] = Remembered(
+            settings.share_of(settings.remembered_bytes), _bytes_of
+        )
         on_gpu = self.sessions.device == "cuda"
         self.max_batch = settings.max_batch or (_GPU_BATCH if on_gpu else 1)
         batches = self.max_batch > 1

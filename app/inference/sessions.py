@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.bundle import ENCODER, HEAD
 from app.inference import cuda
 from app.inference.bound import BoundRuns
+from app.machine import has_gpu
 from app.problems import Refusal
 
 _LOG = logging.getLogger("mammoseq")
@@ -60,14 +61,14 @@ class Sessions:
     """The two sessions of a bundle, made from its graphs. ``run`` of ONNX Runtime is thread-safe
     and releases the GIL, so both are shared by all threads.
 
-    ``failed`` turns true, for good, when the device no longer encodes anything: after most CUDA
-    errors only a new process can.
+    ``threads`` are ONNX Runtime's for one call of the encoder on CPU. ``failed`` turns true, for
+    good, when the device no longer encodes anything: after most CUDA errors only a new process can.
     """
 
-    def __init__(self, encoder: bytes, head: bytes, *, device: Device) -> None:
+    def __init__(self, encoder: bytes, head: bytes, *, device: Device, threads: int = 1) -> None:
         _share_arena()
         self.failed = False
-        self._encoder, on_cuda = _encoder(encoder, device)
+        self._encoder, on_cuda = _encoder(encoder, device, threads)
         # The head is a few thousand multiplications: not worth a trip to a GPU
         self._head = _session(HEAD, head, on_cuda=False)
         self.provider: str = cuda.PROVIDER if on_cuda else _CPU
@@ -148,9 +149,9 @@ def _not_ready() -> Refusal:
     return Refusal("not_ready", "The device that encodes images has failed.")
 
 
-def _encoder(graph: bytes, device: Device) -> tuple[ort.InferenceSession, bool]:
+def _encoder(graph: bytes, device: Device, threads: int) -> tuple[ort.InferenceSession, bool]:
     """The encoder's session, and whether it runs on a GPU."""
-    if device == "cuda" or (device == "auto" and cuda.has_device()):
+    if device == "cuda" or (device == "auto" and has_gpu()):
         session = _session(ENCODER, graph, on_cuda=True)
         fault = cuda.fault_of(cuda.assignments(session))
         if not fault:
@@ -158,11 +159,11 @@ def _encoder(graph: bytes, device: Device) -> tuple[ort.InferenceSession, bool]:
         if device == "cuda":
             raise DeviceError(f"CUDA was asked for (MAMMOSEQ_DEVICE=cuda) but {fault}")
         _LOG.warning("the GPU is left alone: %s", fault)
-    return _session(ENCODER, graph, on_cuda=False), False
+    return _session(ENCODER, graph, on_cuda=False, threads=threads), False
 
 
-def _session(name: str, graph: bytes, *, on_cuda: bool) -> ort.InferenceSession:
-    options = _options()
+def _session(name: str, graph: bytes, *, on_cuda: bool, threads: int = 1) -> ort.InferenceSession:
+    options = _options(threads)
     providers: list[Any] = [_CPU]
     if on_cuda:
         options.add_session_config_entry(cuda.RECORD_ASSIGNMENT, "1")
@@ -176,10 +177,9 @@ def _session(name: str, graph: bytes, *, on_cuda: bool) -> ort.InferenceSession:
     return session
 
 
-def _options() -> ort.SessionOptions:
+def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    # One thread per call and as many callers as cores gives the highest throughput on CPU
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")

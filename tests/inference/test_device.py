@@ -19,6 +19,7 @@ from app.bundle import Bundle
 from app.inference import cuda
 from app.inference.bound import BATCH_SIZES, BoundRuns
 from app.inference.sessions import DeviceError, Sessions, check_working
+from app.machine import has_gpu
 from app.problems import Refusal
 
 ROWS, COLUMNS = 4, 3
@@ -105,9 +106,9 @@ def test_every_node_of_a_real_session_is_assigned(bundle: Bundle) -> None:
 def test_gpu_that_cannot_be_used_is_left_alone_unless_it_was_asked_for(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if cuda.has_device():
+    if has_gpu():
         pytest.skip("there is a GPU")
-    monkeypatch.setattr(cuda, "has_device", lambda: True)
+    monkeypatch.setattr("app.inference.sessions.has_gpu", lambda: True)
     sessions = Sessions(bundle.encoder, bundle.head, device="auto")
     assert (sessions.device, sessions.provider) == ("cpu", CPU)
     assert "nodes are not on the GPU" in caplog.text

@@ -1,0 +1,83 @@
+"""Several processes behind one port: a process keeps about four cores busy, then its interpreter
+lock holds it up (``docs/performance.md``).
+
+uvicorn supervises: it opens the port, starts the processes (``app.api.server.application``),
+starts another for one that dies, and ends all at SIGTERM. The processes share a private folder,
+named in the environment, for their metrics and for what only one of them must do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from app.settings import Settings
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
+_IN_MEMORY = Path("/dev/shm")
+_GRACE_SECONDS = 45  # for requests under way at SIGTERM
+
+
+def supervise(settings: Settings) -> int:
+    """Run the service in processes of its own until SIGTERM; returns the exit status."""
+    # Each reads the settings again, and must not count the cores again
+    os.environ["MAMMOSEQ_PROCESSES"] = str(settings.processes)
+    os.environ["MAMMOSEQ_WORKERS"] = str(settings.workers)
+    in_memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    with TemporaryDirectory(prefix="mammoseq-", dir=in_memory) as folder:
+        os.environ[_FOLDER] = folder
+        config = uvicorn.Config(
+            "app.api.server:application",
+            factory=True,
+            workers=settings.processes,
+            **server_options(settings),
+        )
+        supervisor = Multiprocess(config, [config.bind_socket()])
+        supervisor.run()
+    refused = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
+    return 1 if refused else 0
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """Of uvicorn, for one process or several."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "http": "app.api.bodies:LargeBodyProtocol",
+        "access_log": False,  # metrics count; a path or query may hold anything
+        "timeout_graceful_shutdown": _GRACE_SECONDS,
+        "server_header": False,
+    }
+
+
+def first_to(task: str) -> bool:
+    """Whether this process is the first of the service to do ``task``."""
+    folder = os.environ.get(_FOLDER)
+    if folder is None:
+        return True
+    try:
+        Path(folder, task).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def end_with_supervisor() -> None:
+    """End this process as SIGTERM does when its supervisor is no more, however that came."""
+
+    def watch() -> None:
+        supervisor = multiprocessing.parent_process()
+        if supervisor is not None:
+            supervisor.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()

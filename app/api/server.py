@@ -1,0 +1,93 @@
+"""One process that serves: verify the bundle, start the sessions, then answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+
+from app import metrics
+from app.api.application import create_application
+from app.api.bodies import LargeBodyProtocol
+from app.api.processes import end_with_supervisor, first_to, server_options
+from app.bundle import BundleError, find_bundle, load_bundle
+from app.imaging.preprocess import PREPROCESSING_VERSION
+from app.inference.pipeline import Pipeline
+from app.inference.sessions import DeviceError, GraphError
+from app.machine import available_cores
+from app.memory import give_back
+from app.settings import Settings
+
+_REFUSALS = (BundleError, DeviceError, GraphError)
+
+
+def serve(settings: Settings) -> int:
+    """Serve in this process until SIGTERM; returns the exit status."""
+    try:
+        application = _started(settings)
+    except _REFUSALS as error:
+        _print_refusal(error)
+        return 1
+    # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.run(application, **server_options(settings))
+    return 0
+
+
+def application() -> FastAPI:
+    """The application in a process of several, as uvicorn asks for it there. Ends a process that
+    must not serve with the status at which uvicorn starts no other."""
+    end_with_supervisor()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    metrics.forget_the_dead()
+    try:
+        return _started(Settings())
+    except _REFUSALS as error:
+        if first_to("refuse"):
+            _print_refusal(error)
+        sys.exit(STARTUP_FAILURE)
+
+
+def _started(settings: Settings) -> FastAPI:
+    """The application with all that it needs. Raises one of ``_REFUSALS``."""
+    bundle = load_bundle(find_bundle(settings.model_store, settings.model))
+    if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
+        raise BundleError(
+            f"{bundle.folder} needs preprocessing {bundle.manifest.preprocessing.version}, "
+            f"this service has {PREPROCESSING_VERSION}"
+        )
+    pipeline = Pipeline(bundle, settings)
+    LargeBodyProtocol.most_bytes = settings.max_body_bytes
+    if first_to("print"):
+        _print_start(pipeline, settings)
+    give_back()  # what reading the graphs took
+    return create_application(pipeline, settings)
+
+
+def _print_start(pipeline: Pipeline, settings: Settings) -> None:
+    manifest = pipeline.bundle.manifest
+    machine = {
+        "cores": available_cores(),
+        "processes": settings.processes,
+        "workers_per_process": settings.workers,
+        "ort_threads_per_call": settings.ort_threads,
+        "max_batch": pipeline.max_batch,
+        "provider": pipeline.sessions.provider,
+        "requests_per_process": settings.share_of(settings.max_requests),
+        "bytes_in_flight_per_process": settings.share_of(settings.max_bytes_in_flight),
+        "remembered_bytes_per_process": settings.share_of(settings.remembered_bytes),
+    }
+    print(
+        f"model {manifest.name}/{manifest.version} sha256={pipeline.bundle.sha256[:12]} "
+        f"on {pipeline.sessions.provider}; {manifest.intended_use}"
+    )
+    print("machine", json.dumps(machine), flush=True)
+
+
+def _print_refusal(error: Exception) -> None:
+    print(f"refused to start: {error}", file=sys.stderr, flush=True)
