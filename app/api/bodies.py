@@ -13,6 +13,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+WHOLE_BODY = "body"  # in the state of a scope: a bytearray
 _LARGE = 1 << 17  # bytes from which it pays
 _IGNORED = 1 << 18  # bytes read at a time of a body that nobody waits for any more
 
@@ -55,7 +56,8 @@ class LargeBodyProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._unset_keepalive_if_required()
-        self.cycle.body = body
+        # not as the cycle's body, which would be copied
+        self.scope["state"][WHOLE_BODY] = body
         self.cycle.more_body = False
         self.cycle.message_event.set()
 

@@ -20,6 +20,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser, MultipartPart
 
+from app.api.bodies import WHOLE_BODY
 from app.api.schemas import FileIn, FilesIn
 from app.problems import Refusal
 
@@ -97,7 +98,7 @@ async def receive(request: Request, limits: Limits) -> Received | bytes:
     """
     kind = _media_type(request)[0]
     if kind == _JSON:
-        return await _read_body(request, limits)
+        return bytes(await _read_body(request, limits))
     if kind == _FORM:
         received = await _read_form(request, limits)
     elif kind == _RELATED:
@@ -167,13 +168,20 @@ def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
 
 
 async def _read_body(request: Request, limits: Limits) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limits)])
+    chunks = [chunk async for chunk in _limited(request, limits) if chunk]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _in_bytes(chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """For parsers that want no bytearray."""
+    async for chunk in chunks:
+        yield bytes(chunk)
 
 
 async def _read_form(request: Request, limits: Limits) -> Received:
     parser = _InMemoryParser(
         request.headers,
-        _limited(request, limits),
+        _in_bytes(_limited(request, limits)),
         max_files=limits.files + 1,  # one more than allowed: we know the better message
         max_fields=16,
         max_part_size=2**20,
@@ -225,7 +233,7 @@ async def _read_related(request: Request, limits: Limits) -> Received:
             boundary.encode("latin-1"),
             {"on_part_begin": begin, "on_part_data": data, "on_end": end},
         )
-        async for chunk in _without_preamble(_limited(request, limits), boundary):
+        async for chunk in _without_preamble(_in_bytes(_limited(request, limits)), boundary):
             parser.write(chunk)
         parser.finalize()
     except (FormParserError, UnicodeEncodeError, ValueError):
@@ -263,6 +271,9 @@ async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
         if received > limits.body_bytes:
             raise too_large
         yield chunk
+    whole = request.scope["state"].pop(WHOLE_BODY, None)
+    if whole is not None:  # no longer than was declared
+        yield whole
 
 
 def _media_type(request: Request) -> tuple[str, dict[str, str]]:

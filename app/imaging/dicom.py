@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from itertools import count
 
 import pydicom
@@ -21,6 +20,7 @@ from pydicom.tag import BaseTag
 
 from app.imaging.facts import ImageFacts
 from app.imaging.header import Unusual, facts_of, refuse_unless_mammogram
+from app.imaging.memory_file import memory_file
 from app.imaging.presentation import grey_ramp, presented, reduced
 from app.imaging.stored import Stored, stored_values
 from app.imaging.wavelet import Words
@@ -84,7 +84,7 @@ def read_dataset(data: bytes, max_pixels: int) -> FileDataset:
     ``too_many_pixels`` for a deflated file that inflates beyond the limit."""
     try:
         _check_inflated_size(data, max_pixels)
-        return read_partial(BytesIO(data), _limited())
+        return read_partial(memory_file(data), _limited())
     except Refusal:
         raise
     except Exception:  # as above
@@ -105,12 +105,12 @@ def _limited() -> Callable[[BaseTag, str | None, int], bool]:
 
 def read_header(data: bytes) -> Dataset:
     """The header, without pixels, of a file that ``decode_dicom`` has read."""
-    return pydicom.dcmread(BytesIO(data), stop_before_pixels=True)
+    return pydicom.dcmread(memory_file(data), stop_before_pixels=True)
 
 
 def _check_inflated_size(data: bytes, max_pixels: int) -> None:
     """Refuse a deflate bomb before pydicom inflates it whole."""
-    stream = BytesIO(data)
+    stream = memory_file(data)
     stream.seek(132)  # preamble and prefix
     meta = _read_file_meta_info(stream)
     if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:

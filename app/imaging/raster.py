@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from app.imaging.facts import ImageFacts
 from app.imaging.jpeg import end_of_image, is_whole, jpeg_header
+from app.imaging.memory_file import memory_file
 from app.imaging.wavelet import Words, centred, low_pass
 from app.problems import Refusal
 
@@ -87,7 +87,7 @@ _DECODERS = {"png": _decode_png, "jpeg": _decode_jpeg, "tiff": _decode}
 
 def _read_header(data: bytes) -> tuple[str, int, int]:
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(memory_file(data), formats=_FORMATS) as image:
             if image.format == "MPO":  # a phone's JPEG with a preview behind it
                 return "jpeg", image.height, image.width
             if getattr(image, "is_animated", False):
