@@ -222,10 +222,7 @@ class Pipeline:
         it on a worker."""
         with watch.stage("read"):
             order = [index for exam in exams for index in exam.images]
-            features = Features(
-                np.concatenate([images[index].look.features.maps for index in order]),
-                np.concatenate([images[index].look.features.pooled for index in order]),
-            )
+            features = _together([images[index].look.features for index in order])
             place = {index: k for k, index in enumerate(order)}
             placed = [
                 replace(exam, images=tuple(place[index] for index in exam.images)) for exam in exams
@@ -269,6 +266,15 @@ class Pipeline:
         (waiting,) = self._batcher.submit(image)
         with self._workers.elsewhere():
             return waiting.result()
+
+
+def _together(features: Sequence[Features]) -> Features:
+    if len(features) == 1:  # not copied
+        return features[0]
+    return Features(
+        np.concatenate([image.maps for image in features]),
+        np.concatenate([image.pooled for image in features]),
+    )
 
 
 def _bytes_of(look: Look) -> int:
