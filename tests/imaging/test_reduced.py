@@ -307,7 +307,7 @@ def test_picture_of_a_finer_decode_is_sharper() -> None:
 def test_uncompressed_and_jpeg_2000_images_are_never_held_whole_besides_the_file(
     coding: str,
 ) -> None:
-    pixels = np.tile(picture(), (4, 4))
+    pixels = np.tile(picture(), (8, 8))
     data = file_of(pixels, 12, coding)
     reduced(data)
     tracemalloc.start()
