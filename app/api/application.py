@@ -18,7 +18,7 @@ from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 
 
 def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
