@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     )
     max_requests: int = Field(64, ge=1, description="requests in flight; beyond: `overloaded`")
     max_bytes_in_flight: int = Field(
-        512 * 2**20, ge=1, description="bodies of requests in flight, bytes; beyond: `overloaded`"
+        2**30, ge=1, description="bodies of requests in flight, bytes; beyond: `overloaded`"
     )
     remembered_bytes: int = Field(
         32 * 2**20,

@@ -29,7 +29,8 @@ from benchmarks.peers.served import PeerError, Served, running_peer
 from benchmarks.service import Service, ServiceError, running_service
 
 CONCURRENCIES = (1, 8, 32)
-PROBABILITY_TOLERANCE = 0.01
+# Peers read large images at full size, which the model answers a little differently (decision 011)
+PROBABILITY_TOLERANCE = 0.05
 _WARM_UP_SECONDS = 2.0  # every worker of a peer shall have worked
 _IDLE_SECONDS = 1.0
 _LONG_SECONDS = 20.0  # a comparison that has taken as long gets no further round
