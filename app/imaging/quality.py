@@ -111,14 +111,16 @@ def measures_of(
     bright = _outline(model_input.tensor)
     part = crop_in(pixels, crop, facts.rows, facts.columns)
     box = _sampled(pixels[part.top : part.top + part.height, part.left : part.left + part.width])
-    levels = np.unique(box)
-    white = levels[0] if model_input.inverted else levels[-1]
+    # several times faster than np.unique: the processor sorts 16 bits with its vectors
+    ordered = np.sort(box.astype(np.uint16), axis=None)
+    darkest, brightest = int(ordered[0]), int(ordered[-1])
+    white = darkest if model_input.inverted else brightest
     tall = bright.mean(axis=0)  # of each column, from the chest wall to the nipple
     beyond = np.logical_or.accumulate(~bright, axis=1)
     far = bright[:, -_CORNER_COLUMNS:]
     return {
-        "grey_range": float(levels[-1]) - float(levels[0]),
-        "grey_levels": len(levels),
+        "grey_range": float(brightest - darkest),
+        "grey_levels": 1 + np.count_nonzero(np.diff(ordered)),
         "colour": float(any(code == "colour_image" for code, _ in facts.warnings)),
         "rows": crop.height / height,
         "columns": crop.width / width,
