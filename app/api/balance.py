@@ -12,6 +12,7 @@ import asyncio
 import fcntl
 import mmap
 import os
+import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,9 @@ from app.api.bodies import LargeBodyProtocol
 from app.api.processes import shared_folder
 from app.machine import is_running
 
-_STEP_SECONDS = 0.005  # to wait for each connection more than another process has
-_LONGEST_SECONDS = 0.05
+_STEP_SECONDS = 0.001
+_STEPS = 10  # to wait for each connection more than another process has
+_MOST_STEPS = 50
 _FULL_SECONDS = 1.0  # when no more files can be opened
 _MOST_PROCESSES = 512
 
@@ -105,7 +107,10 @@ class Acceptor:
         self._listener = listener
         self._protocol_factory = protocol_factory
         self._connections = CountedProtocol.connections_of_all
+        self._poll = select.poll()
+        self._poll.register(listener, select.POLLIN)
         self._pause: asyncio.TimerHandle | None = None
+        self._steps = 0  # waited for the connection that is first in the queue
         self._opening: set[asyncio.Task[Any]] = set()
         loop.add_reader(listener, self._take_turn)
 
@@ -119,11 +124,12 @@ class Acceptor:
             await asyncio.wait(self._opening)
 
     def _take_turn(self) -> None:
-        """Accept the connection that waits, at once or, if others have fewer, a moment later."""
-        surplus = self._connections.surplus()
-        if surplus:
-            self._wait(min(_STEP_SECONDS * surplus, _LONGEST_SECONDS))
+        """Accept the connection that waits, at once or, while others have fewer, later."""
+        if self._steps < min(_STEPS * self._connections.surplus(), _MOST_STEPS):
+            self._steps += 1
+            self._wait(_STEP_SECONDS)
         else:
+            self._steps = 0
             self._accept()
 
     def _wait(self, seconds: float) -> None:
@@ -131,9 +137,9 @@ class Acceptor:
         self._pause = self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
-        self._pause = None
         self._loop.add_reader(self._listener, self._take_turn)
-        self._accept()
+        if not self._poll.poll(0):
+            self._steps = 0  # another process has accepted it
 
     def _accept(self) -> None:
         try:
