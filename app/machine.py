@@ -50,6 +50,14 @@ def processes_for(cores: int, memory: int) -> int:
     return max(1, min(round(cores / _CORES_A_PROCESS), memory // _BYTES_A_PROCESS))
 
 
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _folders(cgroups: Path, controller: str, membership: Path) -> Iterator[Path]:
     """The cgroups that a limit may be in: this process' own and those around it (cgroups(7))."""
     yield from (cgroups, cgroups / controller)

@@ -15,6 +15,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from app.machine import is_running
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 REQUESTS = Counter(
@@ -97,9 +99,7 @@ def forget_the_dead() -> None:
         return
     for file in folder.glob("gauge_live*.db"):
         process = int(file.stem.rpartition("_")[2])
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
+        if not is_running(process):
             mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 

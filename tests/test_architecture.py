@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "app.problems": (),
     "app.machine": (),
     "app.settings": ("app.imaging", "app.machine"),
-    "app.metrics": (),
+    "app.metrics": ("app.machine",),
     "app.inference": (
         "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
         "app.machine",

@@ -39,6 +39,8 @@ def supervise(settings: Settings) -> int:
             "app.api.server:application",
             factory=True,
             workers=settings.processes,
+            loop="app.api.balance:BalancedLoop",
+            http="app.api.balance:CountedProtocol",
             **server_options(settings),
         )
         supervisor = Multiprocess(config, [config.bind_socket()])
@@ -52,20 +54,23 @@ def server_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "http": "app.api.bodies:LargeBodyProtocol",
         "access_log": False,  # metrics count; a path or query may hold anything
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "server_header": False,
     }
 
 
+def shared_folder() -> Path:
+    """Where the processes find what they share."""
+    return Path(os.environ[_FOLDER])
+
+
 def first_to(task: str) -> bool:
     """Whether this process is the first of the service to do ``task``."""
-    folder = os.environ.get(_FOLDER)
-    if folder is None:
+    if _FOLDER not in os.environ:
         return True
     try:
-        Path(folder, task).touch(exist_ok=False)
+        (shared_folder() / task).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

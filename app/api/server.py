@@ -35,7 +35,7 @@ def serve(settings: Settings) -> int:
         return 1
     # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(application, **server_options(settings))
+    uvicorn.run(application, http=LargeBodyProtocol, **server_options(settings))
     return 0
 
 
