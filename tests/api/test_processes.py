@@ -93,7 +93,7 @@ def open_connections(process: int) -> int:
         for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]
         if (fields := line.split())
     }
-    links = [os.readlink(link) for link in Path(f"/proc/{process}/fd").iterdir()]
+    links = [str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir()]
     sockets = [link[len("socket:[") : -1] for link in links if link.startswith("socket:[")]
     return sum(states.get(inode) == "01" for inode in sockets)
 
