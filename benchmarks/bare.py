@@ -30,7 +30,7 @@ class BareLoop:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         cv2.setNumThreads(1)
         self._bundle = bundle
-        self._threads = settings.workers
+        self._threads = settings.processes * settings.workers
         self._max_pixels = settings.max_pixels
         self._familiarity = familiarity_of(bundle, settings.gate)
         self._sessions = Sessions(bundle.encoder, bundle.head, device=settings.device)

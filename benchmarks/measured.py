@@ -29,8 +29,10 @@ class Round:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """Processor time used by all threads of another process so far (Linux)."""
+    """Processor time used so far by another process and those that it has started (Linux)."""
     # Fields 14 and 15 of proc(5) stat; the second, the name, may hold spaces
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(fields[11]) + int(fields[12])
-    return ticks / float(os.sysconf("SC_CLK_TCK"))
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = ticks / float(os.sysconf("SC_CLK_TCK"))
+    return own + sum(process_cpu_seconds(int(child)) for child in children)
