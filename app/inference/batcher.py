@@ -75,10 +75,9 @@ class Batcher:
                 for job in batch:
                     job.done.set_exception(error)
             else:
-                for i, job in enumerate(batch):
-                    job.done.set_result(
-                        Features(features.maps[i : i + 1], features.pooled[i : i + 1])
-                    )
+                for i, job in enumerate(batch):  # copies: one that is kept would keep all
+                    maps, pooled = features.maps[i : i + 1], features.pooled[i : i + 1]
+                    job.done.set_result(Features(maps.copy(), pooled.copy()))
 
     def _take(self) -> list[_Job]:
         """The next batch; empty when stopping and nothing waits."""

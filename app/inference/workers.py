@@ -124,6 +124,7 @@ class Workers:
                     self._busy += 1
                     return piece
                 if self._stopping and not self._queue:
+                    self._changed.notify_all()  # the spare threads, which saw work when it began
                     return None
                 self._changed.wait()
 
@@ -133,8 +134,8 @@ class Workers:
         try:
             result = piece.work()
         except BaseException as error:  # delivered to whoever waits; the worker lives on
-            piece.done.set_exception(error)
-        else:
-            piece.done.set_result(result)
-        finally:
             turn.busy_seconds += time.perf_counter() - start
+            piece.done.set_exception(error)
+        else:  # whoever waits may look at it at once
+            turn.busy_seconds += time.perf_counter() - start
+            piece.done.set_result(result)

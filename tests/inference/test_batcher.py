@@ -158,3 +158,15 @@ def test_stop_of_an_idle_batcher_ends_its_threads() -> None:
     with batching(encode, workers=5):
         assert threading.active_count() == before + 5
     assert threading.active_count() == before
+
+
+def test_features_of_one_image_do_not_keep_those_of_its_batch() -> None:
+    gate = Gate()
+    with batching(gate.encode, max_batch=4) as (batcher, sizes):
+        first = batcher.submit(images(0))
+        gate.wait_until_busy()
+        together = batcher.submit(images(1, 2, 3))
+        gate.open.set()
+        features = [future.result(SECONDS) for future in (*first, *together)]
+    assert sizes == [1, 3]
+    assert all(of.maps.base is None and of.pooled.base is None for of in features)

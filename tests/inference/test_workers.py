@@ -167,3 +167,31 @@ def test_stop_finishes_what_was_submitted_and_then_takes_no_more() -> None:
     assert [piece.result(0) for piece in pieces] == list(range(20))
     with pytest.raises(RuntimeError):
         workers.submit(Turn(), lambda: None)
+
+
+def test_stop_ends_spare_threads_that_found_every_place_taken() -> None:
+    workers = Workers(1, spare=2)
+    with held(workers):
+        last = workers.submit(Turn(), lambda: "done")
+        stopping = threading.Thread(target=workers.stop, daemon=True)
+        stopping.start()
+        while not workers._stopping:
+            stopping.join(0.001)
+    assert last.result(SECONDS) == "done"
+    stopping.join(SECONDS / 4)
+    assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_piece_cost_is_known_when_it_is_done(fails: bool) -> None:
+    workers, turn, known = Workers(1), Turn(), list[float]()
+
+    def work() -> None:
+        if fails:
+            raise ValueError
+
+    with held(workers):
+        piece = workers.submit(turn, work)
+        piece.add_done_callback(lambda _: known.append(turn.busy_seconds))
+    workers.stop()
+    assert known[0] > 0
