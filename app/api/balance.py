@@ -55,13 +55,16 @@ class Connections:
         """This process has so many more."""
         self._counts[self._own] += more
 
+    def release(self) -> None:
+        """This process accepts no more: its row is free."""
+        self._processes[self._own] = 0
+
     def surplus(self) -> int:
         """How many more this process has than the one with the fewest."""
         fewest = self._counts[self._own]
         for owner, count in zip(self._processes, self._counts, strict=True):
-            if not owner:
-                break
-            fewest = min(fewest, count)
+            if owner:
+                fewest = min(fewest, count)
         return self._counts[self._own] - fewest
 
 
@@ -122,6 +125,7 @@ class Acceptor:
     async def wait_closed(self) -> None:
         if self._opening:
             await asyncio.wait(self._opening)
+        self._connections.release()
 
     def _take_turn(self) -> None:
         """Accept the connection that waits, at once or, while others have fewer, later."""
@@ -155,4 +159,9 @@ class Acceptor:
             self._loop.connect_accepted_socket(self._protocol_factory, connection)
         )
         self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if opening.cancelled() or opening.exception() is not None:
+            self._connections.add(-1)  # it never had a protocol that could say so
