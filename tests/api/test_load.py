@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -317,3 +318,39 @@ def test_client_that_goes_in_the_middle_of_a_large_body_leaves_nothing(server: S
         assert settled(server, "mammoseq_in_flight_requests", 1)
     assert settled(server, "mammoseq_in_flight_requests", 0)
     assert "Traceback" not in server.printed()
+
+
+def resident(service: Service) -> int:
+    """Bytes of memory that the service holds."""
+    pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_bodies_that_are_only_announced_or_were_refused_take_no_memory(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    announced, part = 200_000_000, bytes(1_000_000)
+    with (
+        serving(bundle_folder, tmp_path, max_requests=1) as service,
+        connected(service) as first,
+        connected(service) as second,
+        connected(service) as third,
+    ):
+        before = resident(service)
+        first.sendall(head(announced))
+        assert settled(service, "mammoseq_in_flight_requests", 1)
+        second.sendall(head(announced) + part)
+        assert answer_on(second)[0] == 429
+        third.sendall(head(announced, path="/metrics") + part)
+        assert answer_on(third)[0] == 405
+        assert resident(service) - before < announced / 4
+
+
+def test_connection_of_a_refused_large_body_serves_on(server: Service) -> None:
+    with connected(server) as connection:
+        connection.sendall(head(len(LARGE), "X-Deadline-Ms: 0"))
+        assert answer_on(connection)[0] == 422
+        connection.sendall(LARGE[:200_000])
+        connection.sendall(LARGE[200_000:] + head(len(IMAGE)) + IMAGE)
+        assert answer_on(connection)[0] == 200
