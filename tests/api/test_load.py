@@ -120,6 +120,26 @@ def test_bodies_in_flight_are_limited_in_bytes(bundle_folder: Path, tmp_path: Pa
         assert service.post("/predict", content=IMAGE).status_code == 200
 
 
+def test_bodies_in_chunks_are_limited_in_bytes_too(bundle_folder: Path, tmp_path: Path) -> None:
+    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        serving(bundle_folder, tmp_path, max_bytes_in_flight=100_000) as service,
+        connected(service) as first,
+        connected(service) as second,
+    ):
+        for connection in (first, second):
+            connection.sendall(chunked)
+        assert settled(service, "mammoseq_in_flight_requests", 2)
+        for connection in (first, second):
+            connection.sendall(b"f000\r\n" + bytes(0xF000) + b"\r\n")  # 61 kB
+        first.settimeout(0.5)
+        try:
+            status, problem = answer_on(first)
+        except TimeoutError:
+            status, problem = answer_on(second)
+        assert (status, problem["code"]) == (429, "overloaded")
+
+
 # deadlines
 
 
