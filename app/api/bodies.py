@@ -22,10 +22,22 @@ _IGNORED = 1 << 18  # bytes read at a time of a body that nobody waits for any m
 class LargeBodyProtocol(HttpToolsProtocol):
     """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` to one of ``paths``."""
 
+    stalled_seconds = 60.0  # without a byte of a body, after which nobody waits for the rest
     most_bytes = 0
     paths: Collection[str] = ()
     _begun: bytearray | None = None  # what came with the header of a large body
     _length = 0
+    _last_byte = 0.0
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_out()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         waiting = self.cycle is not None and not self.cycle.response_complete
@@ -46,6 +58,7 @@ class LargeBodyProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        self.goes_on()
         super().data_received(data)
         if self._begun is not None and not self.transport.is_closing():
             self.transport.set_protocol(_Filling(self, self._begun, self._length))
@@ -70,6 +83,21 @@ class LargeBodyProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
+
+    def goes_on(self) -> None:
+        self._last_byte = self.loop.time()
+
+    def _watch_out(self) -> None:
+        """Close the connection of a client that has stopped: its request keeps a place."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        reads = cycle is not None and cycle.more_body and not self.flow.read_paused
+        stalled = self.loop.time() - self._last_byte >= self.stalled_seconds
+        if reads and stalled and not cycle.response_complete:
+            self.transport.close()
+        else:
+            self._watch = self.loop.call_later(self.stalled_seconds, self._watch_out)
 
     def _announced(self) -> int:
         """The length of the body, if the header states one that can be relied on."""
@@ -104,6 +132,7 @@ class _Filling(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
+        self._owner.goes_on()
         if self._body is None:
             self._owner.keep_alive()
         if self._filled == self._length:
