@@ -20,7 +20,8 @@ _IGNORED = 1 << 18  # bytes read at a time of a body that nobody waits for any m
 
 
 class LargeBodyProtocol(HttpToolsProtocol):
-    """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` to one of ``paths``."""
+    """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` that are posted to one
+    of ``paths``."""
 
     stalled_seconds = 60.0  # without a byte of a body, after which nobody waits for the rest
     most_bytes = 0
@@ -42,8 +43,8 @@ class LargeBodyProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         waiting = self.cycle is not None and not self.cycle.response_complete
         super().on_headers_complete()
-        small = waiting or self.parser.should_upgrade() or self.scope["path"] not in self.paths
-        self._length = 0 if small else self._announced()
+        awaited = not waiting and not self.parser.should_upgrade() and self._has_reader()
+        self._length = self._announced() if awaited else 0
         self._begun = bytearray() if _LARGE <= self._length <= self.most_bytes else None
 
     def on_body(self, body: bytes) -> None:
@@ -98,6 +99,9 @@ class LargeBodyProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._watch = self.loop.call_later(self.stalled_seconds, self._watch_out)
+
+    def _has_reader(self) -> bool:
+        return self.scope["method"] == "POST" and self.scope["path"] in self.paths
 
     def _announced(self) -> int:
         """The length of the body, if the header states one that can be relied on."""
