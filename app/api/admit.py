@@ -76,6 +76,7 @@ class Admit:
     def _release(self, admitted: Admitted) -> None:
         """Give memory back once there was nothing to do for a while."""
         self._admission.release(admitted)
+        admitted.turn.abandoned = True  # after a fault, images of a series may still wait
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
