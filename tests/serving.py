@@ -99,10 +99,10 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
 
 
 @contextmanager
-def serving_here(application: ASGIApp) -> Iterator[httpx.Client]:
+def serving_here(application: ASGIApp, **options: Any) -> Iterator[httpx.Client]:
     """A real server in this process, for tests that break a part of it; a client for it."""
     port = free_port()
-    config = uvicorn.Config(application, port=port, access_log=False, log_config=None)
+    config = uvicorn.Config(application, port=port, access_log=False, log_config=None, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from fastapi import Response
 from starlette.requests import ClientDisconnect, Request
@@ -55,7 +56,7 @@ class Admit:
         except Refusal as refusal:
             return problem_response(request, refusal)
         scope["state"]["admitted"] = admitted
-        client = _Client(receive)
+        client = _Client(receive, partial(self._admission.receive, admitted))
         try:
             async with asyncio.timeout(patience):
                 return await _predicted(Request(scope, client.receive))
@@ -75,6 +76,7 @@ class Admit:
     def _release(self, admitted: Admitted) -> None:
         """Give memory back once there was nothing to do for a while."""
         self._admission.release(admitted)
+        admitted.turn.abandoned = True  # after a fault, images of a series may still wait
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -93,14 +95,18 @@ async def _predicted(request: Request) -> Response:
 class _Client:
     """The client of a request: the task that answers it is cancelled when the client goes."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, received: Callable[[int], None]) -> None:
         self._receive = receive
+        self._received = received  # told how many bytes of the body came so far
+        self._bytes = 0
         self._answering = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
         self.has_gone = False
 
     async def receive(self) -> Message:
         message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        self._received(self._bytes)
         if message["type"] == "http.request" and not message.get("more_body"):
             self._watch = asyncio.create_task(self._watch_out())
         return message

@@ -8,6 +8,7 @@ length (``docs/performance.md`` has the gain). Everything else is uvicorn's.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import httptools
@@ -19,47 +20,88 @@ _IGNORED = 1 << 18  # bytes read at a time of a body that nobody waits for any m
 
 
 class LargeBodyProtocol(HttpToolsProtocol):
-    """``http=`` of a uvicorn server. ``most_bytes`` is the largest body that it makes room for."""
+    """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` that are posted to one
+    of ``paths``."""
 
+    stalled_seconds = 60.0  # without a byte of a body, after which nobody waits for the rest
     most_bytes = 0
-    _body: bytearray | None = None  # of the request under way, if that is large
-    _filled = 0
+    paths: Collection[str] = ()
+    _begun: bytearray | None = None  # what came with the header of a large body
+    _length = 0
+    _last_byte = 0.0
+    _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_out()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         waiting = self.cycle is not None and not self.cycle.response_complete
         super().on_headers_complete()
-        length = 0 if waiting or self.parser.should_upgrade() else self._announced()
-        self._body = bytearray(length) if _LARGE <= length <= self.most_bytes else None
-        self._filled = 0
+        awaited = not waiting and not self.parser.should_upgrade() and self._has_reader()
+        self._length = self._announced() if awaited else 0
+        self._begun = bytearray() if _LARGE <= self._length <= self.most_bytes else None
 
     def on_body(self, body: bytes) -> None:
-        if self._body is None:
+        if self._begun is None:
             super().on_body(body)
-            return
-        self._body[self._filled : self._filled + len(body)] = body
-        self._filled += len(body)
+        else:
+            self._begun += body
 
     def on_message_complete(self) -> None:
-        if self._body is not None:  # it came with its header
-            self.cycle.body, self._body = self._body, None
+        if self._begun is not None:  # it came with its header
+            self.cycle.body, self._begun = self._begun, None
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        self.goes_on()
         super().data_received(data)
-        if self._body is not None and not self.transport.is_closing():
-            self.transport.set_protocol(_Filling(self, self._body, self._filled))
+        if self._begun is not None and not self.transport.is_closing():
+            self.transport.set_protocol(_Filling(self, self._begun, self._length))
+        self._begun = None
 
-    def body_received(self, body: bytearray) -> None:
-        """The whole body is there; what follows on the connection is another request."""
-        self._body = None
+    def body_received(self, body: bytearray | None) -> None:
+        """The whole body came, None if nobody waited for it; what follows on the connection is
+        another request."""
         self.transport.set_protocol(self)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self._unset_keepalive_if_required()
+        if body is None:
+            return
         # not as the cycle's body, which would be copied
         self.scope["state"][WHOLE_BODY] = body
         self.cycle.more_body = False
         self.cycle.message_event.set()
+
+    def keep_alive(self) -> None:
+        """A connection with nothing to answer is closed after a while: begin to count again."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def goes_on(self) -> None:
+        self._last_byte = self.loop.time()
+
+    def _watch_out(self) -> None:
+        """Close the connection of a client that has stopped: its request keeps a place."""
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        reads = cycle is not None and cycle.more_body and not self.flow.read_paused
+        stalled = self.loop.time() - self._last_byte >= self.stalled_seconds
+        if reads and stalled and not cycle.response_complete:
+            self.transport.close()
+        else:
+            self._watch = self.loop.call_later(self.stalled_seconds, self._watch_out)
+
+    def _has_reader(self) -> bool:
+        return self.scope["method"] == "POST" and self.scope["path"] in self.paths
 
     def _announced(self) -> int:
         """The length of the body, if the header states one that can be relied on."""
@@ -70,23 +112,34 @@ class LargeBodyProtocol(HttpToolsProtocol):
 
 
 class _Filling(asyncio.BufferedProtocol):
-    """The protocol of a connection while a body is read."""
+    """The protocol of a connection while a body of ``length`` bytes is read, which has ``begun``.
 
-    def __init__(self, owner: LargeBodyProtocol, body: bytearray, filled: int) -> None:
+    There is room for it only once more of it comes and it was not refused: a header alone must not
+    cost what it announces.
+    """
+
+    def __init__(self, owner: LargeBodyProtocol, begun: bytearray, length: int) -> None:
         self._owner = owner
-        self._body = body
-        self._room = memoryview(body)
-        self._filled = filled
+        self._begun = begun
+        self._length = length
+        self._filled = len(begun)
+        self._body: bytearray | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._owner.cycle.response_complete:  # refused at its header
-            return memoryview(bytearray(min(_IGNORED, len(self._room) - self._filled)))
-        return self._room[self._filled :]
+        if self._owner.cycle.response_complete:  # refused, or too late
+            self._body = None
+            return memoryview(bytearray(min(_IGNORED, self._length - self._filled)))
+        if self._body is None:
+            self._body = bytearray(self._length)
+            self._body[: self._filled] = self._begun
+        return memoryview(self._body)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled == len(self._room):
-            self._room = memoryview(b"")
+        self._owner.goes_on()
+        if self._body is None:
+            self._owner.keep_alive()
+        if self._filled == self._length:
             self._owner.body_received(self._body)
 
     def eof_received(self) -> Any:

@@ -55,6 +55,7 @@ _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 # headers. What is larger and decodes to one grey was not decoded.
 _HEADER_BYTES = 4096
 _FLAT_PIXELS_A_BYTE, _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG = 16, 4
+_MOST_OVERSHOOT = 1.5  # of the range of values: a low-pass of more is not of values alone
 
 Header = TypeVar("Header", jpeg.JpegHeader, jpeg2000.Jpeg2000Header)
 
@@ -240,15 +241,26 @@ def _low_passed(
     bits, low, high = stored_range(dataset)
     stream, sizes = _whole_stream(frame, rows, columns)
     fits = sizes.precision <= int(dataset.BitsAllocated) and sizes.signed == (low < 0)
+    more = sizes.precision > bits  # which do not belong to the value, if they are not zero
+    fits = fits and not (more and _has_overlay_bits(dataset))
     if not fits or jpeg2000.low_pass_levels(stream, sizes) < halvings or not openjpeg.AVAILABLE:
         return None
     found = openjpeg.decode(stream, halvings)
     if found.shape != (-(-rows >> halvings), -(-columns >> halvings)):
         raise Refusal("broken_image", "The pixel data does not have the size the header gives.")
-    found = (found - low).clip(0, high - low)
+    found = found - low
+    if more and found.max() > _MOST_OVERSHOOT * (high - low):
+        return None
+    found = found.clip(0, high - low)
     words: NDArray[Any] = found.astype(np.uint8 if bits <= 8 else np.uint16)
     values = np.arange(1 << 8 * words.dtype.itemsize, dtype=np.int32) + low
     return Stored(words, values.clip(low, high), low, high, bits, halvings)
+
+
+def _has_overlay_bits(dataset: FileDataset) -> bool:
+    """Whether the pixel data holds overlays beside the values, as it could until 2004."""
+    positions = (dataset.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(position is not None and position.value != 0 for position in positions)
 
 
 def _of_size(header: Header | None, rows: int, columns: int) -> Header:

@@ -78,6 +78,17 @@ class Admission:
         self._publish()
         return admitted
 
+    def receive(self, admitted: Admitted, length: int) -> None:
+        """The body turned out to have so many bytes, at least: one in chunks does not say before.
+
+        Raises ``Refusal`` (``overloaded``) if that is too much beside the others.
+        """
+        more = max(0, length - admitted.bytes)
+        if more and self._requests > 1 and self._bytes + more > self._capacity.bytes:
+            raise self._overloaded("Too many bytes of images wait")
+        self._bytes += more
+        admitted.bytes += more
+
     def expect(self, admitted: Admitted, images: int) -> None:
         """The request turned out to have so many images.
 

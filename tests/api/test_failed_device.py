@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -43,3 +45,21 @@ def test_failed_device_leaves_metrics_and_description_in_place(broken: httpx.Cli
     broken.post("/predict", content=IMAGE)
     assert 'mammoseq_problems_total{code="not_ready"}' in broken.get("/metrics").text
     assert broken.get("/v1/models").status_code == 200
+
+
+def test_other_images_of_a_series_that_failed_are_left(bundle: Bundle) -> None:
+    settings = Settings(workers=1)
+    pipeline = Pipeline(bundle, settings)
+    tried: list[Any] = []
+
+    def fails(images: Any) -> Any:
+        tried.append(images)
+        time.sleep(0.05)
+        raise ValueError
+
+    with serving_here(create_application(pipeline, settings)) as client:
+        pipeline._encode = fails  # type: ignore[method-assign]
+        files = [("files", (f"{n}.png", IMAGE)) for n in range(16)]
+        answer = client.post("/predict/series", files=files)
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert len(tried) < 8  # the server finishes what is left before it ends

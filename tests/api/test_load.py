@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -13,10 +16,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from app.api.bodies import LargeBodyProtocol
 from tests.api.test_refusals import IMAGE, refused
 from tests.pictures import breast, dicom, png, sixteen_bit
-from tests.serving import Service, serving
+from tests.serving import Service, serving, serving_here
 
 SHOTS = [png(breast(300, 200, spots=[(150, 40 + n)])) for n in range(8)]
 LARGE = png(np.random.default_rng(0).integers(0, 2**16, (600, 400), np.uint16))  # 480 kB of noise
@@ -117,6 +122,23 @@ def test_bodies_in_flight_are_limited_in_bytes(bundle_folder: Path, tmp_path: Pa
         first.sendall(IMAGE)
         assert answer_on(first)[0] == 200
         assert service.post("/predict", content=IMAGE).status_code == 200
+
+
+def test_bodies_in_chunks_are_limited_in_bytes_too(bundle_folder: Path, tmp_path: Path) -> None:
+    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with (
+        serving(bundle_folder, tmp_path, max_bytes_in_flight=100_000) as service,
+        connected(service) as first,
+        connected(service) as second,
+    ):
+        for connection in (first, second):
+            connection.sendall(chunked)
+        assert settled(service, "mammoseq_in_flight_requests", 2)
+        for connection in (first, second):
+            connection.sendall(b"f000\r\n" + bytes(0xF000) + b"\r\n")  # 61 kB
+        refused_one = select.select([first, second], [], [], 30)[0][0]
+        status, problem = answer_on(refused_one)
+        assert (status, problem["code"]) == (429, "overloaded")
 
 
 # deadlines
@@ -317,3 +339,80 @@ def test_client_that_goes_in_the_middle_of_a_large_body_leaves_nothing(server: S
         assert settled(server, "mammoseq_in_flight_requests", 1)
     assert settled(server, "mammoseq_in_flight_requests", 0)
     assert "Traceback" not in server.printed()
+
+
+def resident(service: Service) -> int:
+    """Bytes of memory that the service holds."""
+    pages = Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_bodies_that_are_only_announced_or_were_refused_take_no_memory(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    announced, part = 200_000_000, bytes(1_000_000)
+    with (
+        serving(bundle_folder, tmp_path, max_requests=1) as service,
+        connected(service) as first,
+        connected(service) as second,
+        connected(service) as third,
+    ):
+        before = resident(service)
+        first.sendall(head(announced))
+        assert settled(service, "mammoseq_in_flight_requests", 1)
+        second.sendall(head(announced) + part)
+        assert answer_on(second)[0] == 429
+        third.sendall(head(announced, path="/metrics") + part)
+        assert answer_on(third)[0] == 405
+        assert resident(service) - before < announced / 4
+
+
+def test_connection_of_a_refused_large_body_serves_on(server: Service) -> None:
+    with connected(server) as connection:
+        connection.sendall(head(len(LARGE), "X-Deadline-Ms: 0"))
+        assert answer_on(connection)[0] == 422
+        connection.sendall(LARGE[:200_000])
+        connection.sendall(LARGE[200_000:] + head(len(IMAGE)) + IMAGE)
+        assert answer_on(connection)[0] == 200
+
+
+@pytest.mark.parametrize("length", [1000, 1_000_000])
+@pytest.mark.parametrize("begun", [0, 500])
+def test_client_that_stops_in_the_middle_of_its_body_does_not_keep_its_place(
+    length: int, begun: int
+) -> None:
+    gone: list[str] = []
+
+    class Impatient(LargeBodyProtocol):
+        most_bytes, paths, stalled_seconds = 10**9, ("/predict",), 0.1
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] == "http.request":
+            pass
+        gone.append(message["type"])
+
+    with (
+        serving_here(application, http=Impatient, lifespan="off") as client,
+        socket.create_connection((client.base_url.host, client.base_url.port or 80), 30) as stalled,
+    ):
+        stalled.sendall(head(length) + bytes(begun))
+        assert stalled.recv(1) == b""
+    assert gone == ["http.disconnect"]
+
+
+def test_client_that_waits_long_for_its_answer_is_not_taken_for_one_that_stopped() -> None:
+    class Impatient(LargeBodyProtocol):
+        most_bytes, paths, stalled_seconds = 10**9, ("/predict",), 0.02
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await asyncio.sleep(0.2)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    with serving_here(application, http=Impatient, lifespan="off") as client:
+        for length in (10, 1_000_000):
+            assert client.post("/predict", content=bytes(length)).json() == {}

@@ -104,6 +104,21 @@ def test_bodies_together_are_limited_but_one_alone_is_not() -> None:
     assert let_in(door, length=30) == 3
 
 
+def test_body_of_unknown_length_counts_with_what_has_come_of_it() -> None:
+    door = admission(bytes=100)
+    first, second = door.admit(0, None), door.admit(30, None)
+    door.receive(first, 40)
+    door.receive(first, 70)
+    door.receive(second, 30)
+    with pytest.raises(Refusal) as caught:
+        door.receive(first, 71)
+    assert caught.value.code == "overloaded"
+    door.release(second)
+    door.receive(first, 1000)  # alone
+    door.release(first)
+    assert let_in(door, length=30) == 3
+
+
 def test_requests_together_are_limited() -> None:
     assert let_in(taught(1e-6, requests=7)) == 7
 
