@@ -2,7 +2,7 @@
 
 For each format the same 12-megapixel synthetic mammogram is read by three kinds of sides:
 
-- ``Mammoseq``: ``decode`` and ``preprocess``, as the service calls them; ``decode`` also alone;
+- ``Mammoseq``: ``decode_reduced`` and ``preprocess_reduced``, as the service does; the first also alone;
 - ``pydicom``: ``dcmread``, ``pixel_array`` with the plugins that pydicom picks by itself,
   ``apply_voi_lut``, and then our ``preprocess``;
 - codecs alone (``benchmarks.codecs``), as many as are installed: file or frame to pixels, nothing
@@ -36,8 +36,9 @@ from numpy.typing import NDArray
 from pydicom.pixels.processing import apply_voi_lut
 
 from app.bundle import find_bundle, load_bundle
-from app.imaging.decode import decode
+from app.imaging.decode import decode_reduced
 from app.imaging.preprocess import InputGeometry, preprocess
+from app.imaging.reduced import preprocess_reduced
 from app.machine import available_cores
 from app.settings import Settings
 from benchmarks.codecs import codecs_for
@@ -133,10 +134,10 @@ def _prepared(picture: Picture, size: InputGeometry, max_pixels: int) -> Case:
     """The sides that can read the picture, each tried once."""
 
     def ours() -> NDArray[Any]:
-        return preprocess(decode(picture.file, max_pixels)[0], size).tensor
+        return preprocess_reduced(decode_reduced(picture.file, max_pixels, size), size).tensor
 
     def ours_decoded() -> NDArray[Any]:
-        return decode(picture.file, max_pixels)[0]
+        return decode_reduced(picture.file, max_pixels, size).pixels
 
     def theirs() -> NDArray[Any]:
         dataset = pydicom.dcmread(BytesIO(picture.file))
