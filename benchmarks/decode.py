@@ -2,7 +2,8 @@
 
 For each format the same 12-megapixel synthetic mammogram is read by three kinds of sides:
 
-- ``Mammoseq``: ``decode_reduced`` and ``preprocess_reduced``, as the service does; the first also alone;
+- ``Mammoseq``: ``decode_reduced`` and ``preprocess_reduced``, as in the service; the first also
+  alone;
 - ``pydicom``: ``dcmread``, ``pixel_array`` with the plugins that pydicom picks by itself,
   ``apply_voi_lut``, and then our ``preprocess``;
 - codecs alone (``benchmarks.codecs``), as many as are installed: file or frame to pixels, nothing
