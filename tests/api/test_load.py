@@ -180,7 +180,10 @@ def test_request_with_time_enough_is_answered(server: Service) -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("stated", ["", "0", "-5", "soon", "1.5", "99999999999", "\u0661"])
+@pytest.mark.parametrize(
+    "stated",
+    ["", "0", "-5", "soon", "1.5", "99999999999", "\u0661", pytest.param("1" * 5000, id="digits")],
+)
 def test_deadline_that_is_none_is_refused(server: Service, stated: str) -> None:
     headers = {"X-Deadline-Ms": stated.encode()}
     refused(server.post("/predict", content=IMAGE, headers=headers), "invalid_request")
