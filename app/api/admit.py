@@ -29,6 +29,7 @@ PREDICTIONS: dict[str, Callable[[Request, Options], Awaitable[Response]]] = {
 }
 DEADLINE = "X-Deadline-Ms"
 _LONGEST_MS = 3_600_000
+_MOST_DIGITS = 19  # Python refuses to read thousands of them
 _IDLE_SECONDS = 2.0
 
 
@@ -128,7 +129,8 @@ def _patience(request: Request) -> float | None:
     stated = request.headers.get(DEADLINE)
     if stated is None:
         return None
-    if not (stated.isascii() and stated.isdigit() and 0 < int(stated) <= _LONGEST_MS):
+    plain = stated.isascii() and stated.isdigit() and len(stated) <= _MOST_DIGITS
+    if not (plain and 0 < int(stated) <= _LONGEST_MS):
         raise Refusal("invalid_request", f"{DEADLINE}: milliseconds, at most {_LONGEST_MS}.")
     return int(stated) / 1000
 

@@ -21,7 +21,7 @@ from app.api.respond import written
 from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
 from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
 from app.imaging.facts import Stated
-from app.inference.admission import Admitted
+from app.inference.admission import Admission, Admitted
 from app.inference.exams import order_exams, single_exam
 from app.inference.pipeline import Encoded, Pipeline, Stopwatch
 from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_left
@@ -170,7 +170,9 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
 
     files, description = await pipeline.run(turn, parse, image=False)
     stated = stated_of(files, description) if description else [Stated()] * len(files)
-    request.app.state.admission.expect(admitted, len(files))
+    admission: Admission = request.app.state.admission
+    admission.receive(admitted, sum(len(file.content) for file in files))
+    admission.expect(admitted, len(files))
     seen = await pipeline.look_at_all(
         [file.content for file in files], stated, wanted.terms, turn, watch
     )

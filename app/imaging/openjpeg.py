@@ -117,7 +117,10 @@ def decode(stream: bytes, levels: int) -> NDArray[np.int32]:
         component = image.contents.comps[0]
         if not component.data:
             raise OpenJpegError
-        return np.ctypeslib.as_array(component.data, (component.h, component.w)).copy()
+        # not through an array of ctypes, which would keep a type for every size
+        found = np.empty((component.h, component.w), np.int32)
+        ctypes.memmove(found.ctypes.data, component.data, found.nbytes)
+        return found
     finally:
         _LIBRARY.opj_stream_destroy(pointer)
         _LIBRARY.opj_destroy_codec(codec)

@@ -79,7 +79,8 @@ class Admission:
         return admitted
 
     def receive(self, admitted: Admitted, length: int) -> None:
-        """The body turned out to have so many bytes, at least: one in chunks does not say before.
+        """The body turned out to have so many bytes, at least: one in chunks does not say before,
+        and one that is packed has more than it says.
 
         Raises ``Refusal`` (``overloaded``) if that is too much beside the others.
         """

@@ -8,8 +8,10 @@ import resource
 import select
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,26 @@ def test_bodies_in_chunks_are_limited_in_bytes_too(bundle_folder: Path, tmp_path
         assert (status, problem["code"]) == (429, "overloaded")
 
 
+def test_archives_count_with_what_they_unpack_to(bundle_folder: Path, tmp_path: Path) -> None:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.dcm", bytes(2_000_000))
+    archive_type = {"content-type": "application/zip"}
+    with (
+        serving(bundle_folder, tmp_path, max_bytes_in_flight=1_000_000) as service,
+        connected(service) as first,
+    ):
+        first.sendall(head(len(IMAGE)))
+        assert settled(service, "mammoseq_in_flight_requests", 1)
+        content = packed.getvalue()
+        answer = service.post("/predict/series", content=content, headers=archive_type)
+        refused(answer, "overloaded")
+        first.sendall(IMAGE)
+        assert answer_on(first)[0] == 200
+        answer = service.post("/predict/series", content=content, headers=archive_type)
+        assert answer.json()["code"] == "unsupported_format"
+
+
 # deadlines
 
 
@@ -158,7 +180,10 @@ def test_request_with_time_enough_is_answered(server: Service) -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("stated", ["", "0", "-5", "soon", "1.5", "99999999999", "\u0661"])
+@pytest.mark.parametrize(
+    "stated",
+    ["", "0", "-5", "soon", "1.5", "99999999999", "\u0661", pytest.param("1" * 5000, id="digits")],
+)
 def test_deadline_that_is_none_is_refused(server: Service, stated: str) -> None:
     headers = {"X-Deadline-Ms": stated.encode()}
     refused(server.post("/predict", content=IMAGE, headers=headers), "invalid_request")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from io import BytesIO
 from pathlib import Path
@@ -338,3 +339,13 @@ def test_bits_above_those_that_are_stored_count_for_nothing(declared: bool) -> N
         dataset.save_as(changed)
         file = changed.getvalue()
     np.testing.assert_array_equal(reduced(file).pixels, reduced(file_of(picture(), 12)).pixels)
+
+
+def test_every_new_size_leaves_nothing_behind() -> None:
+    def types_after(*sides: int) -> int:
+        for side in sides:
+            openjpeg.decode(_jpeg_2000(picture()[:side, :side], reversible=True), 1)
+        gc.collect()
+        return sum(isinstance(found, type) for found in gc.get_objects())
+
+    assert types_after(100) == types_after(110, 120, 130, 140)
