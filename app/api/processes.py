@@ -57,6 +57,8 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "access_log": False,  # metrics count; a path or query may hold anything
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "server_header": False,
+        # answered only once the imports are done, which takes longer on a cold disk
+        "timeout_worker_healthcheck": 30,
     }
 
 
