@@ -26,7 +26,7 @@ from app.api.schemas import (
     StudyAnswer,
     WarningBody,
 )
-from app.imaging.display import crop_in, smaller
+from app.imaging.display import placed
 from app.inference.study import Ignored
 from app.render.heatmap import (
     ImageType,
@@ -161,8 +161,8 @@ def _heatmap(
     overlay = None
     if pictures.overlay:
         assert image.shown is not None
-        shown = smaller(image.shown, pictures.overlay_long_side)
-        box = crop_in(shown, crop, image.facts.rows, image.facts.columns)
+        size = image.facts.rows, image.facts.columns
+        shown, box = placed(image.shown, crop, size, pictures.overlay_long_side)
         data = encode_overlay(shown, heatmap, box, scale=breast.scale, image_type=pictures.overlay)
         overlay = Picture(
             media_type="image/png" if pictures.overlay == "png" else "image/jpeg",

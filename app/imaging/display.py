@@ -27,6 +27,15 @@ def displayed(pixels: NDArray[Any], long_side: int, *, inverted: bool) -> NDArra
     return np.asarray(255 - grey if inverted else grey, np.uint8)
 
 
+def placed(
+    picture: NDArray[np.uint8], crop: Crop, size: tuple[int, int], long_side: int
+) -> tuple[NDArray[np.uint8], Crop]:
+    """The picture of an image of ``size`` (rows, columns) with at most ``long_side``, and where its
+    ``crop``, in pixels of the image, lies in it."""
+    shown = smaller(picture, long_side)
+    return shown, crop_in(shown, crop, *size)
+
+
 def smaller(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
     """Shrink a picture [height, width] to at most ``long_side``."""
     rows, columns = picture.shape

@@ -16,7 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
 
 from app.bundle import DISCLAIMER
-from app.imaging.display import crop_in, smaller
+from app.imaging.display import placed
 from app.render import dicom
 from app.render.heatmap import draw_overlay
 from app.render.result import CAPTURE_LONG_SIDE, StudyResult
@@ -100,8 +100,8 @@ def _captioned_overlay(result: StudyResult, stored: dicom.Stored) -> NDArray[np.
     """The overlay with its text below, uint8 [height, width, blue green red]."""
     image = stored.image
     assert image.shown is not None
-    shown = smaller(image.shown, CAPTURE_LONG_SIDE)
-    box = crop_in(shown, image.crop, image.facts.rows, image.facts.columns)
+    size = image.facts.rows, image.facts.columns
+    shown, box = placed(image.shown, image.crop, size, CAPTURE_LONG_SIDE)
     overlay = draw_overlay(shown, image.heatmap, box, scale=stored.breast.scale)
     width = max(_NARROWEST, overlay.shape[1])
     left = (width - overlay.shape[1]) // 2

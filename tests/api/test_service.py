@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import httpx
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-import uvicorn
 
 from app.api.application import create_application
 from app.bundle import Bundle
@@ -21,7 +19,7 @@ from app.inference.pipeline import Pipeline
 from app.problems import PROBLEMS
 from app.settings import Settings
 from tests.pictures import breast, dicom, png
-from tests.serving import Service, free_port, serving
+from tests.serving import Service, serving, serving_here
 
 IMAGE = png(breast())
 
@@ -245,21 +243,8 @@ def failing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
     pipeline._workers.stop()
-    port = free_port()
-    config = uvicorn.Config(
-        create_application(pipeline, settings), port=port, access_log=False, log_config=None
-    )
-    uvicorn_server = uvicorn.Server(config)
-    thread = threading.Thread(target=uvicorn_server.run)
-    thread.start()
-    while not uvicorn_server.started:
-        time.sleep(0.02)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
-    finally:
-        uvicorn_server.should_exit = True
-        thread.join(30)
+    with serving_here(create_application(pipeline, settings)) as client:
+        yield client
 
 
 def test_unforeseen_failure_is_a_problem_and_its_message_stays_inside(
