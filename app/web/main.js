@@ -130,6 +130,7 @@ function readView(model) {
     words.read.cancel);
   const bar = el("progress", { max: 1, hidden: true, "aria-label": words.read.progress });
   const said = el("div", { class: "said", role: "status" });
+  const hint = el("p", { class: "muted small", role: "status" });
   const result = el("section", { class: "result", "aria-label": words.result.title });
   let stop = null;
   let shown = null;
@@ -142,7 +143,7 @@ function readView(model) {
       "section",
       { class: "shelf", "aria-label": words.shelf.title },
       shelfHost,
-      el("div", { class: "actions" }, go, cancel, bar, said),
+      el("div", { class: "actions" }, go, hint, cancel, bar, said),
     ),
     result,
   );
@@ -151,11 +152,11 @@ function readView(model) {
   return { element };
 
   function update() {
-    if (!shelf) return; // it tells before it is there
     element.classList.toggle("is-empty", shelf.isEmpty());
     go.hidden = shelf.isEmpty();
     go.disabled = Boolean(stop) || !shelf.isReady();
     fill(go, words.read.go(shelf.images().length));
+    fill(hint, shelf.isEmpty() || shelf.isReady() || stop ? "" : words.read.notYet);
   }
 
   async function begin(gate = null) {

@@ -146,6 +146,11 @@ export function createShelf(host, onChange) {
   const missing = () => faults(readable(), today());
 
   function changed() {
+    draw();
+    onChange();
+  }
+
+  function draw() {
     const found = missing();
     for (const entry of entries) {
       entry.card.update(found.filter((each) => each.id === entry.id));
@@ -158,10 +163,9 @@ export function createShelf(host, onChange) {
     example.hidden = entries.length > 0;
     host.classList.toggle("is-empty", !entries.length);
     fill(count, entries.length ? words.shelf.count(entries.length, examsOf(readable())) : "");
-    onChange();
   }
 
-  changed();
+  draw();
   return {
     images: readable,
     isEmpty: () => !entries.length,

@@ -171,6 +171,7 @@ export default {
   },
   read: {
     go: (count) => (count > 1 ? `Read ${count} images` : "Read the image"),
+    notYet: "Not yet: see what is marked at the images.",
     cancel: "Cancel",
     cancelled: "Cancelled.",
     progress: "Progress",
