@@ -89,8 +89,10 @@ def test_a_dicom_file_fills_its_date_side_and_view(page: Page) -> None:
 
 def test_a_thumbnail_shows_the_image_before_it_is_read(page: Page) -> None:
     choose(page, payload("a.dcm", film("2024-01-31", 0)))
-    drawn = "canvas => canvas.width > 50 && new Set(canvas.getContext('2d')" \
+    drawn = (
+        "canvas => canvas.width > 50 && new Set(canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data).size > 20"
+    )
     thumbnail = page.locator("canvas.thumbnail")
     page.wait_for_function(f"({drawn})(document.querySelector('canvas.thumbnail'))")
     assert thumbnail.evaluate(drawn)
