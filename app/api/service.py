@@ -8,7 +8,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app import metrics
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody
-from app.bundle import DISCLAIMER
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import check_working
 
@@ -69,18 +68,3 @@ async def models(request: Request) -> ModelList:
             )
         ]
     )
-
-
-@router.get("/", include_in_schema=False)
-async def index() -> dict[str, str]:
-    """Where to go."""
-    return {
-        "service": "mammoseq",
-        "disclaimer": DISCLAIMER,
-        "predict": "POST /predict",
-        "series": "POST /predict/series",
-        "models": "/v1/models",
-        "openapi": "/openapi.json",
-        "ready": "/healthz/ready",
-        "metrics": "/metrics",
-    }
