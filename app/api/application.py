@@ -56,6 +56,7 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     metrics.MODEL.labels(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
+    metrics.STARTED.labels(VERSION).set_to_current_time()
     return application
 
 
