@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import metrics
-from app.api import errors, predict, service
+from app.api import errors, page, predict, service
 from app.api.admit import Admit
 from app.api.errors import ProblemBody
 from app.api.observe import Observe
+from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
@@ -45,14 +46,17 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     application.state.admission = Admission(_capacity(settings))
     application.include_router(service.router)
     application.include_router(predict.router)
+    application.include_router(page.router)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Observe)
+    application.add_middleware(Protect)
     _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
+    metrics.STARTED.labels(VERSION).set_to_current_time()
     return application
 
 

@@ -276,3 +276,22 @@ class ModelDescription(BaseModel):
 class ModelList(BaseModel):
     disclaimer: str = DISCLAIMER
     models: list[ModelDescription]
+
+
+class StateBody(BaseModel):
+    """What the service has done since its start, all processes together. What it does a second
+    is the difference of two answers."""
+
+    version: str
+    model: str = Field(examples=["mammoseq-rsna/0.2.1"])
+    provider: str = Field(description="ONNX Runtime execution provider really in use")
+    processes: int
+    workers: int = Field(description="threads of each process that compute")
+    uptime_seconds: float
+    in_flight: int = Field(description="requests being worked on")
+    requests: int = Field(
+        description="with images, that were answered, refused ones among them; those to other "
+        "addresses do not count"
+    )
+    images: int = Field(description="looked at by the model, or remembered from before")
+    busy_seconds: float = Field(description="that workers have computed; one second each at most")
