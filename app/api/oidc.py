@@ -61,6 +61,8 @@ class Login:
             token = await client.fetch_access_token(
                 redirect_uri=kept["redirect_uri"], code=code, code_verifier=kept["code_verifier"]
             )
+            if "id_token" not in token:
+                raise _failed("no_id_token")
             claims = await client.parse_id_token(
                 token,
                 nonce=kept["nonce"],
@@ -70,14 +72,15 @@ class Login:
                 },
                 leeway=_LEEWAY_SECONDS,
             )
+            if "preferred_username" not in claims:  # most providers tell it only when asked
+                told = await client.userinfo(token=token)
+                claims = {**told, **claims} if told["sub"] == claims["sub"] else claims
         except OAuthError as error:
             raise _failed(str(error.error)) from None
         except JoseError as error:
             raise _failed(str(error.error)) from None
         except (httpx.HTTPError, ValueError, RuntimeError, KeyError) as error:
             raise _unreachable(error) from None
-        if claims is None:
-            raise _failed("no_id_token")
         return _name(claims)
 
     async def _ready(self) -> Any:
