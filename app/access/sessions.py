@@ -89,4 +89,4 @@ class Sessions:
         return self._keyed("proof", proof)[:16]
 
     def _keyed(self, purpose: str, text: str) -> str:
-        return hmac.new(self._secret, f"{purpose} {text}".encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, f"{purpose} {text}".encode(), "sha256").hex()

@@ -15,7 +15,6 @@ from app.api.admit import Admit
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
-from app.api.oidc import Login
 from app.api.processes import shared_folder
 from app.api.schemas import FileIn, FilesIn, SeriesIn
 from app.bundle import DISCLAIMER
@@ -64,6 +63,8 @@ def create_application(
     application.state.admission = Admission(_capacity(settings))
     application.state.entrance = entrance
     if entrance.provider is not None:
+        from app.api.oidc import Login  # not above: what it loads takes 15 MB
+
         application.state.oidc = Login(entrance.provider)
     application.include_router(service.router)
     application.include_router(login.router)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -14,10 +14,12 @@ from app.access.who import Who
 from app.api.cookies import PROVIDER, SESSION, cookie, drop_cookie, is_private, set_cookie
 from app.api.errors import documented
 from app.api.guard import check_origin, check_token, session_of
-from app.api.oidc import Login
 from app.api.uploads import first_fault
 from app.problems import Refusal
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.api.oidc import Login
 
 router = APIRouter()
 

@@ -1,4 +1,5 @@
-"""Logging in with an OpenID provider: authorization code flow with PKCE, by Authlib."""
+"""Logging in with an OpenID provider: authorization code flow with PKCE, by Authlib. Imported only
+where there is one."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.starlette_client import OAuth
+from joserfc.errors import JoseError
 
 from app.access.provider import Provider
 from app.problems import Refusal
@@ -26,7 +30,7 @@ _CODE = re.compile(r"[a-z_]{1,64}")
 
 
 class Login:
-    """Both halves of a login. Nothing goes out, and Authlib is not imported, before the first.
+    """Both halves of a login. Nothing goes out before the first.
 
     Raises ``Refusal``: ``provider_unreachable``, and ``login_failed`` from the second half.
     """
@@ -48,9 +52,6 @@ class Login:
     async def ended(self, query: Mapping[str, str], kept: Mapping[str, str] | None) -> str:
         """The name of who has logged in. ``query`` is what the provider sent the browser back
         with, ``kept`` what ``begun`` gave it; None if that is gone or was changed."""
-        from authlib.integrations.base_client import OAuthError
-        from joserfc.errors import JoseError
-
         state, code = query.get("state", ""), query.get("code")
         if kept is None or not hmac.compare_digest(state.encode(), kept["state"].encode()):
             raise _failed("state")
@@ -98,8 +99,6 @@ class Login:
         return self._client
 
     def _made(self) -> Any:
-        from authlib.integrations.starlette_client import OAuth
-
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs what it asks for
         provider = self._provider
         return OAuth().register(
