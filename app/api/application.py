@@ -10,13 +10,14 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, predict, service
+from app.api import errors, login, page, pixels, predict, service
 from app.api.admit import Admit
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
-from app.api.schemas import FileIn, FilesIn, SeriesIn
+from app.api.protect import Protect
+from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
@@ -69,15 +70,19 @@ def create_application(
     application.include_router(service.router)
     application.include_router(login.router)
     application.include_router(predict.router)
+    application.include_router(pixels.router)
+    application.include_router(page.router)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
     application.add_middleware(Observe)
+    application.add_middleware(Protect)
     _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
+    metrics.STARTED.labels(VERSION).set_to_current_time()
     return application
 
 
@@ -91,13 +96,14 @@ def _capacity(settings: Settings) -> Capacity:
 
 
 def _document(application: FastAPI) -> None:
-    """Add what the routes refer to, the schemas of a problem and of bodies, and who may come in."""
+    """Add what the routes refer to, the schemas of a problem, of bodies and of a header, and who
+    may come in."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, login.Credentials):
+        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, login.Credentials):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         schema["components"]["securitySchemes"] = _SECURITY

@@ -47,9 +47,9 @@ class SessionBody(BaseModel):
 
 
 @router.get("/session")
-async def current(request: Request, response: Response) -> SessionBody:
+async def current(request: Request) -> SessionBody:
     """Who the caller is, and how one can log in."""
-    return _answered(request, response, session_of(request, request.app.state.entrance))
+    return _answered(request, session_of(request, request.app.state.entrance))
 
 
 @router.post(
@@ -74,14 +74,14 @@ async def log_in(request: Request, response: Response) -> SessionBody:
     check_origin(request, settings.public_url)
     credentials = await _credentials(request)
     if not entrance.required:
-        return _answered(request, response, None)
+        return _answered(request, None)
     text = await entrance.log_in(
         credentials.user,
         credentials.password.get_secret_value(),
         request.client.host if request.client is not None else "",
     )
     _keep_session(request, response, text)
-    return _answered(request, response, entrance.sessions.read(text))
+    return _answered(request, entrance.sessions.read(text))
 
 
 @router.delete("/session", responses=documented("csrf_failed"))
@@ -93,7 +93,7 @@ async def log_out(request: Request, response: Response) -> SessionBody:
         check_origin(request, settings.public_url)
         check_token(request, session)
     drop_cookie(request, response, SESSION)
-    return _answered(request, response, None)
+    return _answered(request, None)
 
 
 @router.get(
@@ -112,7 +112,7 @@ async def to_provider(request: Request) -> Response:
     # Lax: it must come along when the provider sends the browser back
     state = entrance.provider_state
     set_cookie(request, response, PROVIDER, state.written(kept), state.seconds, "lax")
-    return _not_stored(response)
+    return response
 
 
 @router.get(
@@ -129,7 +129,7 @@ async def from_provider(request: Request) -> Response:
     response = RedirectResponse("/", 303)
     drop_cookie(request, response, PROVIDER)
     _keep_session(request, response, entrance.sessions.begun(Who(name, "oidc")))
-    return _not_stored(response)
+    return response
 
 
 def _login(request: Request) -> Login:
@@ -140,9 +140,8 @@ def _login(request: Request) -> Login:
     return login
 
 
-def _answered(request: Request, response: Response, session: Session | None) -> SessionBody:
+def _answered(request: Request, session: Session | None) -> SessionBody:
     entrance: Entrance = request.app.state.entrance
-    _not_stored(response)
     if not entrance.required:
         session = None
     return SessionBody(
@@ -159,11 +158,6 @@ def _keep_session(request: Request, response: Response, text: str) -> None:
     seconds = request.app.state.entrance.sessions.seconds
     # Strict: from another site nobody comes with it; the page asks who is there when it is loaded
     set_cookie(request, response, SESSION, text, seconds, "strict")
-
-
-def _not_stored(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 async def _credentials(request: Request) -> Credentials:

@@ -16,7 +16,7 @@ from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
-from app.api.admit import PREDICTIONS
+from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
@@ -76,7 +76,7 @@ def _started(settings: Settings) -> FastAPI:
             f"this service has {PREPROCESSING_VERSION}"
         )
     pipeline = Pipeline(bundle, settings)
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, PREDICTIONS
+    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
     if first_to("print"):
         _print_start(pipeline, settings)
         _print_access(entrance, settings)
