@@ -403,7 +403,8 @@ def test_a_thousand_logins_at_once_do_not_keep_others_from_being_served(
 ) -> None:
     settings = {"access": "login", "users": listed(USERS), "api_keys": f"pacs:{hash_of(OLD_KEY)}"}
     with serving(bundle_folder, tmp_path, **settings) as service:
-        limits = httpx.Limits(max_connections=200)
+        # Each on a connection of its own: one that is kept may be closed just as it is used again
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
         with httpx.Client(
             base_url=service.client.base_url, limits=limits, timeout=60, trust_env=False
         ) as many, ThreadPoolExecutor(200) as pool:  # fmt: skip
