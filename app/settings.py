@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(
         2**30,
         ge=1,
-        description="bodies of requests in flight, and pixels that their clients have not yet taken, "
+        description="bodies of requests in flight, and pixels that clients have not yet taken, "
         "bytes; beyond: `overloaded`",
     )
     remembered_bytes: int = Field(

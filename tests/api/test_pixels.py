@@ -44,6 +44,7 @@ IMAGES = {
     "big endian": real_dicom("explicit_bigendian"),
     "jpeg lossless": real_dicom("jpeg_lossless_sv1"),
     "8-bit png": png(breast()),
+    "negative": png(255 - breast()),
     "16-bit png": png(GREYS),
     "16-bit tiff": encoded(".tif", DEEP),
     "8-bit jpeg": encoded(".jpg", breast()),
