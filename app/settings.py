@@ -67,7 +67,10 @@ class Settings(BaseSettings):
     )
     max_requests: int = Field(64, ge=1, description="requests in flight; beyond: `overloaded`")
     max_bytes_in_flight: int = Field(
-        2**30, ge=1, description="bodies of requests in flight, bytes; beyond: `overloaded`"
+        2**30,
+        ge=1,
+        description="bodies of requests in flight, and pixels that clients have not yet taken, "
+        "bytes; beyond: `overloaded`",
     )
     remembered_bytes: int = Field(
         32 * 2**20,
