@@ -26,7 +26,7 @@ ARGUMENTS = (
 
 
 class Site(ThreadingHTTPServer):
-    """Serves ``/web/`` from the page's files, ``/test/`` from this folder, and ``bodies`` by path."""
+    """Serves ``/web/`` from the page's files, ``/test/`` from here, and ``bodies`` by path."""
 
     daemon_threads = True
 
@@ -82,7 +82,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
     """An empty tab. What breaks on its console breaks the test, also what the policy forbids."""
     faults: list[str] = []

@@ -45,6 +45,8 @@ export function drawHeatmap(context, heatmap, { origin, scale }, { opacity, dens
   const at = ({ row, column }) => [
     origin[0] + (column + 0.5) * scale, origin[1] + (row + 0.5) * scale,
   ];
+  const half = (Math.round(density) % 2) / 2; // a line of one pixel lies on the middle of pixels
+  const sharp = (position) => Math.round(position - half) + half;
   context.save();
   if (heatmap.picture) {
     const { affine: [[a, c, e], [b, d, f]], picture, rows, columns } = heatmap;
@@ -58,14 +60,13 @@ export function drawHeatmap(context, heatmap, { origin, scale }, { opacity, dens
   }
   if (heatmap.box) {
     const { top, left, height, width } = heatmap.box;
-    const [x, y] = [origin[0] + left * scale, origin[1] + top * scale];
+    const [x, y] = [sharp(origin[0] + left * scale), sharp(origin[1] + top * scale)];
+    const [right, bottom] = [left + width, top + height];
     context.beginPath();
-    context.rect(x, y, width * scale, height * scale);
+    context.rect(x, y, sharp(origin[0] + right * scale) - x, sharp(origin[1] + bottom * scale) - y);
     stroke(context, density, 1);
   }
-  if (heatmap.peak) {
-    markPeak(context, at(heatmap.peak), density);
-  }
+  if (heatmap.peak) markPeak(context, at(heatmap.peak), density);
   context.restore();
 }
 

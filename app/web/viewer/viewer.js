@@ -302,8 +302,13 @@ function observeSize(element, resized) {
   const observer = new ResizeObserver(([entry]) => {
     const exact = entry.devicePixelContentBoxSize?.[0];
     const { width, height } = entry.contentRect;
-    if (exact) resized(exact.inlineSize, exact.blockSize);
-    else resized(Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio));
+    const about = [width, height].map((each) => Math.round(each * devicePixelRatio));
+    // A browser that plays another screen still tells the pixels of its own
+    if (exact && Math.abs(exact.inlineSize - about[0]) <= 1) {
+      resized(exact.inlineSize, exact.blockSize);
+    } else {
+      resized(...about);
+    }
   });
   try {
     observer.observe(element, { box: "device-pixel-content-box" });
