@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 
 from app.imaging.preprocess import Crop
 from app.render.heatmap import box, encode_map, map_to_original, peak
-from tests.page.conftest import Site
+from tests.page.conftest import FOLDERS, Site
 
 TOP = 60  # where a viewer begins, below the tools
 SEED = np.random.default_rng(6)
@@ -53,9 +53,7 @@ class Bench:
 
     def seen(self, number: int = 0) -> NDArray[np.uint8]:
         """What is on the canvas, uint8 [height, width, red green blue alpha]."""
-        got = self.page.evaluate("number => bench.seen(number)", number)
-        data = np.frombuffer(base64.b64decode(got["data"]), np.uint8)
-        return data.reshape(got["height"], got["width"], 4)
+        return canvas_pixels(self.page.evaluate("number => bench.seen(number)", number))
 
     def grey(self, number: int = 0) -> NDArray[np.int64]:
         """The same where nothing is coloured, int [height, width]; -1 beside the image."""
@@ -98,6 +96,11 @@ def opened(page: Page, site: Site) -> Bench:
     page.goto("/test/viewer.html")
     page.wait_for_function("() => window.isReady")
     return Bench(page, site)
+
+
+def canvas_pixels(got: dict[str, Any]) -> NDArray[np.uint8]:
+    data = np.frombuffer(base64.b64decode(got["data"]), np.uint8)
+    return data.reshape(got["height"], got["width"], 4)
 
 
 def windowed(greys: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
@@ -210,6 +213,25 @@ def test_a_viewer_that_changes_its_size_still_shows_the_whole_image(bench: Bench
     )
     bench.page.wait_for_function("() => document.querySelector('canvas').width === 300")
     assert (bench.grey() == pixels).all()
+
+
+def test_while_drawing_lags_half_of_the_resolution_is_drawn_until_it_rests(bench: Bench) -> None:
+    script = FOLDERS["web"] / "viewer" / "frames.js"
+    patient = (
+        script.read_text().replace("SLOW = 20", "SLOW = -1").replace("REST = 140", "REST = 1e6")
+    )
+    bench.site.put("/web/viewer/frames.js", patient.encode())
+    bench = opened(bench.page, bench.site)
+    del bench.site.bodies["/web/viewer/frames.js"]
+    pixels = hills(1600, 1200)
+    bench.add(pixels, 600, 800)
+    bench.call("zoomBy", 1)
+    assert bench.page.evaluate("() => new Promise(requestAnimationFrame)")
+    coarse = canvas_pixels(bench.page.evaluate("() => bench.canvas(0)"))[..., 0].astype(int)
+    means = pixels.reshape(400, 4, 300, 4).mean(axis=(1, 3))
+    assert np.abs(coarse[1::2, 1::2] - windowed(means, 0, 65535)).max() <= 3
+    fine = bench.grey()
+    assert 0 < np.abs(coarse - fine).max() <= 6
 
 
 def test_what_is_seen_can_be_taken_as_png(bench: Bench) -> None:
@@ -418,8 +440,10 @@ def test_fingers_choose_the_window_and_pinch(touched: Bench) -> None:
     touched.page.wait_for_function("() => bench.viewers[0].getState().scale > 1.9")
     assert touched.state()["scale"] == pytest.approx(2)
     assert touched.state()["centre"] == pytest.approx([0.5, 0.5], abs=0.01)
-    assert touched.state()["window"] == wider
+    touch("touchEnd", (100, 200))
+    touch("touchMove", (160, 200))
     touch("touchEnd")
+    assert touched.state()["window"] == wider
 
 
 # Keys
@@ -540,8 +564,11 @@ def test_tools_steer_every_viewer(bench: Bench) -> None:
     tool("button", name="Black for white").click()
     assert tool("button", name="Black for white").get_attribute("aria-pressed") == "true"
     assert [bench.state(each)["inverted"] for each in (0, 1)] == [True, True]
-    tool("slider", name="Heatmap").fill("0.2")
+    tool("slider", name="Opacity").fill("0.2")
     assert [bench.state(each)["opacity"] for each in (0, 1)] == [0.2, 0.2]
+    for opacity in (0, 0.2):
+        tool("button", name="Show the heatmap").click()
+        assert [bench.state(each)["opacity"] for each in (0, 1)] == [opacity, opacity]
     tool("slider", name="Level").fill("0.6")
     assert bench.state(1)["window"] == pytest.approx({"low": 0.1, "high": 1.1})
     tool("button", name="Drag moves the picture").click()
@@ -549,7 +576,7 @@ def test_tools_steer_every_viewer(bench: Bench) -> None:
     assert bench.state(1)["window"] == pytest.approx({"low": 0.1, "high": 1.1})
     tool("button", name="As at first").click()
     assert [bench.state(each)["centre"] for each in (0, 1)] == [[0.5, 0.5]] * 2
-    assert tool("slider", name="Heatmap").input_value() == "0.55"
+    assert tool("slider", name="Opacity").input_value() == "0.55"
 
 
 def test_tools_show_what_is_done_on_a_viewer(bench: Bench) -> None:
@@ -560,7 +587,7 @@ def test_tools_show_what_is_done_on_a_viewer(bench: Bench) -> None:
         bench.page.keyboard.press(key)
     tool = bench.page.get_by_role("toolbar").get_by_role
     assert tool("button", name="Black for white").get_attribute("aria-pressed") == "true"
-    assert tool("slider", name="Heatmap").input_value() == "0"
+    assert tool("slider", name="Opacity").input_value() == "0"
 
 
 def test_the_tools_are_one_stop_for_tab_and_arrows_go_between_them(bench: Bench) -> None:

@@ -27,10 +27,11 @@ export default {
       fit: { label: "Whole picture", key: "0" },
       actualSize: { label: "Every pixel", key: "1" },
       invert: { label: "Black for white", key: "i" },
+      heatmap: { label: "Show the heatmap", key: "h" },
       reset: { label: "As at first", key: "r" },
     },
     oneToOne: "1:1",
-    sliders: { level: "Level", width: "Width", opacity: "Heatmap" },
+    sliders: { level: "Level", width: "Width", opacity: "Opacity" },
     settings: (width, level, zoom, isTurned) =>
       unbroken(`W ${whole(width)}`, `L ${whole(level)}`, percent(zoom), isTurned && "inverted"),
     pointer: ({ column, row, grey, spacing }) => {

@@ -7,7 +7,13 @@ const PER_CELL = 24; // colours along a cell: a cell is some hundred pixels of t
 const RING = 12; // radii and lengths in CSS pixels
 const TICK = 8;
 const MARK = "#8fe3ff"; // a hue that neither the image nor the map has
-const HALO = "rgb(0 0 0 / 75%)";
+const HALO = "rgba(0, 0, 0, 0.75)";
+
+/** By map value, as a canvas holds it: alpha is the value. */
+const PALETTE = Uint32Array.from({ length: 256 }, (_, value) => {
+  const [red, green, blue] = colourOf(value / 255);
+  return ((value << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+});
 
 /**
  * @typedef {object} Heatmap
@@ -116,12 +122,6 @@ function coloured({ rows, columns, values }) {
   picture.getContext("2d").putImageData(image, 0, 0);
   return picture;
 }
-
-/** By map value, as a canvas holds it: alpha is the value. */
-const PALETTE = Uint32Array.from({ length: 256 }, (_, value) => {
-  const [red, green, blue] = colourOf(value / 255);
-  return ((value << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-});
 
 /** For each colour along `count` cells: the four cells around it and their shares (a cubic curve
  * through the values, Catmull and Rom's). */

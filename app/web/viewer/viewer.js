@@ -134,6 +134,7 @@ export function createViewer(host, { name }) {
     if (raster && canvas.width) put(zoomed(place, raster, canvas, scale, at));
   }
 
+  const showHeatmap = (isShown) => setOpacity(isShown ? faded : 0);
   const zoomBy = (factor, at) => zoomTo(place.scale * factor, at && inPixels(at));
   const actualSize = () => raster && put({ ...place, scale: 1 });
   const fit = () => raster && put(fitted(raster, canvas));
@@ -180,7 +181,7 @@ export function createViewer(host, { name }) {
       setGrey(changed(grey, across / DRAG, darker / DRAG));
     }),
     invert: does("window", () => setInverted(!inverted)),
-    toggleHeatmap: does("opacity", () => setOpacity(opacity ? 0 : faded)),
+    toggleHeatmap: does("opacity", () => showHeatmap(!opacity)),
     fade: does("opacity", (change) => setOpacity(Math.round((opacity + change) * 100) / 100)),
     reset: does("view", () => {
       reset();
@@ -248,6 +249,8 @@ export function createViewer(host, { name }) {
     },
     setHeatmap,
     setOpacity,
+    /** Hide the heatmap, or show it with the opacity that it last had. */
+    showHeatmap,
     setInverted,
     /** In grey values of the raster that is shown. */
     setWindow: (window) => setGrey(partsOf(raster, window)),
