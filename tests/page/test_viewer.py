@@ -518,7 +518,7 @@ def linked_pair(bench: Bench) -> None:
     """Breasts of the same shape at different places of images of different sizes."""
     for left, shape, crop in (
         (0, (1000, 800), Crop(0, 100, 400, 600, False)),
-        (420, (1200, 900), Crop(100, 300, 500, 800, False)),
+        (420, (1200, 900), Crop(100, 300, 500, 800, True)),
     ):
         number = bench.add(noise(*shape), 400, 500, left)
         bench.call("setHeatmap", heatmap(single_cell(8, 4), crop), number=number)

@@ -50,7 +50,8 @@ export default {
       means: (target) =>
         `Where the evidence for “${target.replaceAll("_", " ")}” lies, by Grad-CAM. Colours are ` +
         "relative to the largest value of all pictures in this answer.",
-      marks: "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
+      marks:
+        "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
       meansNot: "It is not the outline of a lesion, and no probability at a place.",
     },
     shortcuts: [

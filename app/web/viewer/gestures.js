@@ -15,7 +15,8 @@ export function listen(canvas, tool, meant, signal) {
   const down = new Map(); // pointer -> its last position
   let means = null; // of the drag
 
-  const on = (event, listener) => canvas.addEventListener(event, listener, { signal, passive: false });
+  const on = (event, listener) =>
+    canvas.addEventListener(event, listener, { signal, passive: false });
 
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -37,10 +37,11 @@ let viewers = 0;
  */
 export function createViewer(host, { name }) {
   viewers += 1;
-  const about = el("p", { class: "viewer-unseen", id: `viewer-about-${viewers}` }, words.viewer.about);
+  const id = `viewer-about-${viewers}`;
+  const about = el("p", { class: "viewer-unseen", id }, words.viewer.about);
   const canvas = el("canvas", {
     class: "viewer-canvas", tabIndex: 0, role: "application", "aria-label": name,
-    "aria-describedby": about.id,
+    "aria-describedby": id,
   });
   const readout = createReadout();
   const element = el("div", { class: "viewer" }, canvas, about, ...readout.elements);
@@ -125,7 +126,7 @@ export function createViewer(host, { name }) {
   function resize(width, height) {
     Object.assign(canvas, { width, height });
     if (!raster || !width || !height) return;
-    if (isFitted) place = fitted(raster, canvas);
+    if (isFitted || !place.scale) place = fitted(raster, canvas);
     readSettings();
     painter.now(); // the canvas was emptied
   }
