@@ -30,6 +30,7 @@ ENCODER = "encoder.onnx"
 HEAD = "head.onnx"
 GATE = "gate.npz"
 MODEL_CARD = "MODEL_CARD.md"
+FIGURES = "figures.json"
 Precision = Literal["fp32", "int8", "fp16"]
 
 
@@ -151,14 +152,19 @@ class Manifest(_Part):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. ``sha256`` is that of its manifest and thereby of every file."""
+    """A verified bundle. ``sha256`` is that of its manifest and thereby of every file.
+
+    ``card`` is the model card, Markdown; ``figures`` a JSON object with what its plots show.
+    """
 
     folder: Path
     manifest: Manifest
     sha256: str
     encoder: bytes
     head: bytes
+    card: bytes
     gate: bytes | None = None
+    figures: bytes | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -186,7 +192,16 @@ def load_bundle(folder: Path) -> Bundle:
     contents = {
         name: _verified(folder, name, expected) for name, expected in manifest.files.items()
     }
-    return Bundle(folder, manifest, digest, contents[ENCODER], contents[HEAD], contents.get(GATE))
+    return Bundle(
+        folder=folder,
+        manifest=manifest,
+        sha256=digest,
+        encoder=contents[ENCODER],
+        head=contents[HEAD],
+        card=contents[MODEL_CARD],
+        gate=contents.get(GATE),
+        figures=contents.get(FIGURES),
+    )
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:

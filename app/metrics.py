@@ -7,7 +7,8 @@ any of them tells those of all: sums, but for the gauges that say ``livemax``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
@@ -81,6 +82,12 @@ MODEL = Gauge(
     ["name", "version", "sha256", "provider"],
     multiprocess_mode="livemax",
 )
+STARTED = Gauge(
+    "mammoseq_start_time_seconds",
+    "When the first process of the service began to serve, seconds since 1970.",
+    ["version"],  # without labels it would be 0 until a process that replaces another has begun
+    multiprocess_mode="min",
+)
 
 
 def exposition() -> bytes:
@@ -90,6 +97,40 @@ def exposition() -> bytes:
     registry = CollectorRegistry()
     registry.register(_OfAllProcesses())
     return generate_latest(registry)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all processes together have done since ``started``, seconds since 1970, and what is
+    under way in them."""
+
+    started: float
+    requests: int
+    images: int
+    busy_seconds: float
+    in_flight: int
+
+
+def totals(routes: Collection[str]) -> Totals:
+    """The totals, of the requests those to ``routes``. An image that was seen before is one too,
+    and a worker is busy while it is in any of the stages."""
+    started = requests = images = busy = in_flight = 0.0
+    for family in _OfAllProcesses().collect() if _folder() else _of_this_process():
+        for sample in family.samples:
+            match sample.name:
+                case "mammoseq_start_time_seconds":
+                    started = sample.value
+                case "mammoseq_requests_total" if sample.labels["route"] in routes:
+                    requests += sample.value
+                case "mammoseq_batch_size_images_sum":
+                    images += sample.value
+                case "mammoseq_remembered_images_total" if sample.labels["result"] == "hit":
+                    images += sample.value
+                case "mammoseq_stage_duration_seconds_sum":
+                    busy += sample.value
+                case "mammoseq_in_flight_requests":
+                    in_flight += sample.value
+    return Totals(started, round(requests), round(images), busy, round(in_flight))
 
 
 def forget_the_dead() -> None:
@@ -109,10 +150,21 @@ class _OfAllProcesses(Collector):
     def collect(self) -> Iterator[Metric]:
         of_all = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         merged = {family.name: family for family in of_all.collect()}  # type: ignore[no-untyped-call]
-        for metric in globals().values():
-            if isinstance(metric, MetricWrapperBase):
-                (family,) = metric.describe()
-                yield merged.get(family.name, family)
+        for metric in _declared():
+            (family,) = metric.describe()
+            yield merged.get(family.name, family)
+
+
+def _of_this_process() -> Iterator[Metric]:
+    for metric in _declared():
+        yield from metric.collect()
+
+
+def _declared() -> Iterator[MetricWrapperBase]:
+    """The metrics of this module."""
+    for value in list(globals().values()):
+        if isinstance(value, MetricWrapperBase):
+            yield value
 
 
 def _folder() -> Path | None:

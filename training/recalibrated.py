@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def write_version(
         card = (source.folder / MODEL_CARD).read_text()
         (work / MODEL_CARD).write_text(recalibrated_card(card, found))
         sealed = seal(work, manifest)
-    return Bundle(target, sealed.manifest, sealed.sha256, sealed.encoder, sealed.head)
+    return replace(sealed, folder=target)
 
 
 def recalibrated_card(card: str, found: Mapping[str, Any]) -> str:

@@ -1,18 +1,29 @@
-"""What surrounds the predictions: probes, metrics, the list of models."""
+"""What surrounds the predictions: probes, metrics, the state of the service, its model."""
 
 from __future__ import annotations
+
+import time
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import metrics
+from app.api.admit import IMAGE_ROUTES
 from app.api.errors import documented
-from app.api.schemas import ModelDescription, ModelList, OperatingPointBody
-from app.bundle import DISCLAIMER
+from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
+from app.bundle import Bundle
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import check_working
+from app.problems import Refusal
+from app.settings import Settings
 
 router = APIRouter()
+
+
+def _of_the_model(media_type: str, kind: str) -> dict[int | str, dict[str, Any]]:
+    answer = {"content": {media_type: {"schema": {"type": kind}}}}
+    return {200: answer, **documented("not_found")}
 
 
 @router.get("/healthz/live", responses=documented("not_ready"))
@@ -43,6 +54,27 @@ async def prometheus() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
+@router.get("/state")
+async def state(request: Request) -> StateBody:
+    """What the service is, and what it has done since its start."""
+    pipeline: Pipeline = request.app.state.pipeline
+    settings: Settings = request.app.state.settings
+    manifest = pipeline.bundle.manifest
+    totals = metrics.totals(IMAGE_ROUTES)
+    return StateBody(
+        version=request.app.version,
+        model=f"{manifest.name}/{manifest.version}",
+        provider=pipeline.sessions.provider,
+        processes=settings.processes,
+        workers=settings.workers,
+        uptime_seconds=max(0.0, time.time() - totals.started),
+        in_flight=totals.in_flight,
+        requests=totals.requests,
+        images=totals.images,
+        busy_seconds=totals.busy_seconds,
+    )
+
+
 @router.get("/v1/models")
 async def models(request: Request) -> ModelList:
     """The model in service, with its classes and operating points."""
@@ -71,16 +103,32 @@ async def models(request: Request) -> ModelList:
     )
 
 
-@router.get("/", include_in_schema=False)
-async def index() -> dict[str, str]:
-    """Where to go."""
-    return {
-        "service": "mammoseq",
-        "disclaimer": DISCLAIMER,
-        "predict": "POST /predict",
-        "series": "POST /predict/series",
-        "models": "/v1/models",
-        "openapi": "/openapi.json",
-        "ready": "/healthz/ready",
-        "metrics": "/metrics",
-    }
+@router.get(
+    "/v1/models/{name}/{version}/card",
+    response_class=Response,
+    responses=_of_the_model("text/markdown", "string"),
+)
+async def card(request: Request, name: str, version: str) -> Response:
+    """The model card of the model in service, Markdown."""
+    return Response(_in_service(request, name, version).card, media_type="text/markdown")
+
+
+@router.get(
+    "/v1/models/{name}/{version}/figures",
+    response_class=Response,
+    responses=_of_the_model("application/json", "object"),
+)
+async def figures(request: Request, name: str, version: str) -> Response:
+    """What was measured of the model in service, for plots and tables."""
+    found = _in_service(request, name, version).figures
+    if found is None:
+        raise Refusal("not_found", "The model in service comes without figures.")
+    return Response(found, media_type="application/json")
+
+
+def _in_service(request: Request, name: str, version: str) -> Bundle:
+    pipeline: Pipeline = request.app.state.pipeline
+    manifest = pipeline.bundle.manifest
+    if (name, version) != (manifest.name, manifest.version):
+        raise Refusal("not_found", "Another model is in service; GET /v1/models names it.")
+    return pipeline.bundle

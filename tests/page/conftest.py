@@ -11,18 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.real_parts import require
+from app.api.protect import HEADERS
+from tests.page.browser import launch
 
 HERE = Path(__file__).parent
 FOLDERS = {"web": HERE.parents[1] / "app" / "web", "test": HERE}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
-)
-ARGUMENTS = (
-    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking",
-)  # fmt: skip
 
 
 class Site(ThreadingHTTPServer):
@@ -56,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", guess_type(path)[0] or "application/octet-stream")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Content-Security-Policy", HEADERS["Content-Security-Policy"])
         self.end_headers()
         self.wfile.write(body)
 
@@ -77,7 +70,7 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=require("chromium"), args=ARGUMENTS)
+        started = launch(playwright)
         yield started
         started.close()
 

@@ -2,6 +2,94 @@
 // code. Values are texts, or functions of what is named in them.
 
 const percent = (share) => `${Math.round(100 * share)} %`;
+const percentFine = (share) => `${(100 * share).toFixed(1)} %`;
+const hundred = (share) => Math.round(100 * share);
+const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
+
+const classes = { malignant: "malignant", no_cancer: "no cancer" };
+const points = {
+  balanced: "Balanced",
+  "sensitivity-90": "Misses few (sensitivity 90 %)",
+  "specificity-90": "Few false alarms (specificity 90 %)",
+};
+const sides = { L: "Left", R: "Right", "": "Side?" };
+
+// By code, as docs/problems.md lists them; the service adds where it is
+const problems = {
+  not_found: "There is no such address.",
+  method_not_allowed: "The service does not do that.",
+  invalid_request: "The request is not valid.",
+  invalid_multipart: "The files did not arrive as they should.",
+  broken_archive: "The zip archive cannot be read.",
+  invalid_json: "The request is not valid.",
+  no_file: "No image was sent.",
+  several_files: "More than one image was sent.",
+  invalid_series: "The description of the exams is not valid.",
+  unknown_file: "A file of the exams was not sent.",
+  undescribed_file: "A file belongs to no exam.",
+  ambiguous_file_name: "Two files have the same name.",
+  unknown_operating_point: "The model has no such operating point.",
+  unknown_class: "The model has no such class.",
+  body_too_large: "That is more than the service takes at once. Read fewer images at a time.",
+  too_many_pixels: "The image has more pixels than the service takes.",
+  too_many_exams: "These are more exams than the service takes at once.",
+  too_many_images: "These are more images than the service takes at once.",
+  overloaded: "The service is busy. Try again in a moment.",
+  deadline_exceeded: "It took too long. Try again, with fewer images at a time.",
+  empty_file: "The file is empty.",
+  unsupported_format: "Not an image: DICOM, PNG, JPEG and TIFF can be read.",
+  broken_image: "The image is damaged or cut short and cannot be decoded.",
+  several_frames: "The file holds several images; send one two-dimensional image per file.",
+  no_pixels: "The DICOM file holds no image.",
+  unsupported_transfer_syntax: "The compression of this DICOM file cannot be read.",
+  unsupported_photometric: "The DICOM image is not grey.",
+  unsupported_depth: "The pixel depth cannot be read: 8 and 16 bit unsigned grey can.",
+  no_breast_found: "No breast was found in the image.",
+  own_result: "This is a result of Mammoseq, not a mammogram.",
+  other_modality: "The image is of another modality.",
+  tomosynthesis: "The image is part of a tomosynthesis; send the two-dimensional image.",
+  for_processing: "The image is for processing; send the one for presentation.",
+  specimen: "The image shows a specimen.",
+  spot_view: "A spot compression view: the model reads whole breasts only.",
+  magnification: "A magnification view: the model reads whole breasts only.",
+  biopsy_view: "The image was made to guide a biopsy.",
+  contrast_image: "The image shows contrast medium.",
+  blank_image: "The image is blank.",
+  image_too_small: "The breast is too small in the image.",
+  colour_image: "The image is in colour.",
+  breast_cut_off: "The breast is cut off.",
+  saturated_image: "The image is saturated.",
+  not_a_mammogram: "The image does not look like a mammogram.",
+  unfamiliar_image: "The image is unlike those that the model has learned from.",
+  no_exam_date: "A date is missing.",
+  duplicate_exam_date: "Two exams have the same date.",
+  mixed_patients: "The images are of more than one patient.",
+  mixed_breasts: "The images are of both breasts.",
+  duplicate_image: "The same image is there twice.",
+  nothing_to_read: "None of the images is a mammogram that can be read.",
+  not_acceptable: "The service has no such form of answer.",
+  not_dicom: "Results in DICOM can only be made of DICOM images.",
+  not_ready: "The service cannot compute at the moment.",
+  internal_error: "The service failed. Nothing was stored.",
+  login_required: "Log in first.",
+  login_failed: "User or password is wrong.",
+  login_locked: "Too many failures.",
+  csrf_failed: "The request did not come from this page. Load it again.",
+  provider_unreachable: "The provider of identities does not answer.",
+  unreachable: "The service does not answer. Is it running, is the network there?",
+  unexpected: "The service answered what this page does not understand.",
+};
+const located = /^(Image|File)s? \d+|image\(s\)|are the same file|more than one/;
+
+/** What a refusal means, and where it is if the service says so. */
+function problem({ code, title, detail }) {
+  const text = problems[code] ?? title;
+  const place = code === "nothing_to_read" || located.test(detail ?? "");
+  return place ? `${text} ${detail}` : text;
+}
+
+const wait = (seconds) =>
+  seconds > 90 ? many(Math.ceil(seconds / 60), "minute", "minutes") : many(seconds, "second", "seconds");
 const whole = (value) => String(Math.round(value));
 const tenths = (value) => value.toFixed(1);
 
@@ -12,7 +100,148 @@ const unbroken = (...texts) =>
 export default {
   page: {
     title: "Mammoseq",
+    what: "Breast cancer probability from mammograms over time, and the evidence for it.",
     research: "Research use only. Not a medical device. Not for decisions about patients.",
+    skip: "To the content",
+    light: "Light",
+    dark: "Dark",
+    served: "The model in service",
+    model: ({ name, version, provider }) =>
+      `${name} ${version} on ${/CUDA|Tensorrt/.test(provider) ? "GPU" : "CPU"}`,
+  },
+  nav: { label: "Views", read: "Read", model: "About the model" },
+  numbers: {
+    percent,
+    percentFine,
+    points: (change) =>
+      change === null
+        ? ""
+        : `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)} points`,
+  },
+  problem,
+  problems,
+  warning: (code, detail) => detail,
+  classes: (name) => classes[name] ?? name,
+  points: (name) => points[name] ?? name,
+  sides,
+  login: {
+    user: "User",
+    password: "Password",
+    enter: "Log in",
+    leave: "Log out",
+    oidc: "Log in with your organisation",
+    empty: "Both are needed.",
+    over: "Your session is over",
+    open: "No login",
+    openAbout: "The service is open. Unless it was set so, it listens on this machine only.",
+    insecure:
+      "This page came over plain HTTP, where a password could be read on its way: a login only " +
+      "works over HTTPS.",
+    refused: (fault) =>
+      fault.code === "login_locked" && fault.retryAfter
+        ? `Too many failures. Try again in ${wait(fault.retryAfter)}.`
+        : problem(fault),
+  },
+  shelf: {
+    title: "Images",
+    images: "Images to read, in time order",
+    drop: "Drop mammograms here",
+    accepts: "DICOM, PNG, JPEG or TIFF: one image, the exams of a breast, a folder or a zip archive",
+    choose: "Choose files",
+    folder: "Choose a folder",
+    example:
+      "No mammogram at hand? Take three exams with a simulated mass (from CBIS-DDSM, CC BY 3.0)",
+    clear: "Remove all",
+    remove: (name) => `Remove ${name}`,
+    leaveOut: (count) => `Leave out ${count} that cannot be read`,
+    count: (images, exams) =>
+      exams ? `${many(images, "image", "images")}, ${many(exams, "date", "dates")}`
+        : many(images, "image", "images"),
+    noView: "View?",
+    fields: { date: "Date", laterality: "Side", view: "View" },
+    faults: {
+      date: {
+        missing: "The date puts the exams in order.",
+        invalid: "Not a date.",
+        future: "A date to come.",
+        old: "Before there were mammograms.",
+      },
+      laterality: { missing: "Which breast? Others have a side." },
+      view: { missing: "Others of this exam have a view.", invalid: "Two to four letters." },
+    },
+    unacceptable: {
+      files: "More than 256 files: choose fewer.",
+      bytes: "The archive unpacks to more than 1 GB: choose fewer files.",
+      archive: "The zip archive is damaged, encrypted or of a kind that cannot be opened here.",
+    },
+  },
+  read: {
+    go: (count) => (count > 1 ? `Read ${count} images` : "Read the image"),
+    notYet: "Not yet: see what is marked at the images.",
+    cancel: "Cancel",
+    cancelled: "Cancelled.",
+    progress: "Progress",
+    sending: (share) => `Sending: ${percent(share)}`,
+    reading: "Reading …",
+    done: (breasts) => (breasts > 1 ? `${breasts} breasts read.` : "Read."),
+    anyway: "Read anyway, for research",
+  },
+  result: {
+    title: "Result",
+    breasts: "Breasts",
+    breast: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "Breast",
+    headline: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "One breast, side unknown",
+    exam: (date) => (date ? `Exam of ${date}` : "Exam"),
+    frame: (image, date, side) =>
+      [side ?? image.laterality, image.view, date].filter(Boolean).join(" ") || "Mammogram",
+    loading: "Loading the picture …",
+    inverted: "shown turned: the file has a bright background",
+    printed: (name, probability) => `${classes[name] ?? name} ${percentFine(probability)}`,
+    called: (is, point) =>
+      `${is ? "called at" : "not called at"} “${point.name}” (${percentFine(point.threshold)})`,
+    soFar: "as far as this exam",
+    verdict: (is, point) =>
+      is
+        ? `At or above the operating point (${percentFine(point.threshold)}): called.`
+        : `Below the operating point (${percentFine(point.threshold)}): not called.`,
+    band: ({ low, high }) =>
+      `Among validation breasts scored like this, cancer was found in ${hundred(low)} to ` +
+      `${hundred(high)} of 100 (95 % interval). A third of those breasts had cancer, far more than ` +
+      "in screening.",
+    noBand: "No interval: the validation data have too few breasts scored like this.",
+    point: "Operating point",
+    meaning: ({ sensitivity, specificity, measured_on }) =>
+      `Of 100 breasts with cancer it calls ${hundred(sensitivity)}; of 100 without, it leaves ` +
+      `${hundred(specificity)} alone. Measured on ${measured_on}.`,
+    overTime: "Over time",
+    moves: "How much each exam moved the probability",
+    columns: ["Exam", "After", "Probability", "Moved by"],
+    days: (days) => (days < 60 ? `${days} days` : `${(days / 30.44).toFixed(0)} months`),
+    warnings: "Warnings",
+    ignored: (count) => `${many(count, "file was", "files were")} left out`,
+    by: (model, answer) =>
+      `${answer.model.name} ${answer.model.version}, request ${answer.request_id}. ` +
+      `${model.intended_use}`,
+  },
+  takeaway: {
+    title: "Take away",
+    forms: { json: "JSON", sr: "DICOM SR", sc: "DICOM SC", fhir: "FHIR", print: "Print or PDF" },
+    about: {
+      json: "The whole answer of the service",
+      sr: "A structured report for the PACS",
+      sc: "The pictures with their heatmaps for the PACS",
+      fhir: "A FHIR R4 bundle for the record",
+      print: "One page to print, or to save as PDF",
+    },
+    needsDicom: "Needs DICOM images",
+    making: "Making it …",
+    saved: (count) => `${many(count, "file", "files")} saved.`,
+  },
+  help: {
+    open: "Keys",
+    title: "Keys",
+    close: "Close",
+    keys: [["?", "this list"], ["Tab", "to the next control"]],
   },
   viewer: {
     about:
@@ -71,5 +300,4 @@ export default {
     ],
   },
   about: {},
-  numbers: { percent },
 };

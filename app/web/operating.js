@@ -1,0 +1,32 @@
+// The operating point that is chosen: for every breast on the page, until the page is closed.
+
+import { askJson } from "./service.js";
+
+/** The model in service (an entry of `/v1/models`) and its figures, null where it has none. */
+export async function askModel() {
+  const [model] = (await askJson("/v1/models")).models;
+  const figures = await askJson(`/v1/models/${model.name}/${model.version}/figures`).catch(
+    () => null,
+  );
+  return { model, figures };
+}
+
+/** `{points, chosen(), choose(name), onChange(listener)}` */
+export function operatingPoints(model) {
+  const changes = new EventTarget();
+  const points = model.operating_points;
+  let name = model.default_operating_point;
+  return {
+    points,
+    chosen: () => points.find((point) => point.name === name),
+    choose(other) {
+      name = other;
+      changes.dispatchEvent(new Event("change"));
+    },
+    onChange(listener) {
+      const stop = new AbortController();
+      changes.addEventListener("change", listener, { signal: stop.signal });
+      return () => stop.abort();
+    },
+  };
+}

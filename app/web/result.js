@@ -1,0 +1,271 @@
+// What was read, on the screen: the images of a breast in time order, and beside them the result.
+
+import { el, fill } from "./dom.js";
+import { bandAt, timePlot } from "./plots/time.js";
+import { askPixels } from "./service.js";
+import { createTakeaway } from "./takeaway.js";
+import { createLegend } from "./viewer/legend.js";
+import { rasterOf } from "./viewer/raster.js";
+import { createToolbar, createViewer, link } from "./viewer/viewer.js";
+import { words } from "./words.js";
+
+const LOADED_AT_ONCE = 2;
+
+/**
+ * Show a reading (see reading.js) in `host`; `model` is `{model, figures}`, `points` the operating
+ * points. Answers `{destroy()}`.
+ */
+export function showResult(host, reading, model, points) {
+  const panel = el("div", { class: "breast", tabIndex: -1 });
+  let shown = null;
+  const tabs = reading.breasts.map((breast, place) =>
+    el("button", {
+      type: "button", role: "tab", id: `breast-${place}`, "aria-controls": "breast-panel",
+      on: { click: () => choose(place), keydown: turn },
+    }, words.result.breast(breast.laterality)),
+  );
+  Object.assign(panel, { id: "breast-panel" });
+
+  function choose(place) {
+    shown?.destroy();
+    tabs.forEach((tab, each) => {
+      tab.setAttribute("aria-selected", String(each === place));
+      tab.tabIndex = each === place ? 0 : -1;
+    });
+    if (tabs.length > 1) {
+      panel.setAttribute("role", "tabpanel");
+      panel.setAttribute("aria-labelledby", `breast-${place}`);
+    }
+    shown = showBreast(panel, reading.breasts[place], model, points);
+  }
+
+  function turn(event) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = (tabs.indexOf(event.currentTarget) + step + tabs.length) % tabs.length;
+    tabs[next].focus();
+    choose(next);
+  }
+
+  fill(
+    host,
+    tabs.length > 1
+      ? el("div", { class: "tabs", role: "tablist", "aria-label": words.result.breasts }, ...tabs)
+      : null,
+    ignoredNote(reading.ignored),
+    panel,
+  );
+  choose(0);
+  return { destroy: () => shown.destroy() };
+}
+
+function ignoredNote(ignored) {
+  if (!ignored.length) return null;
+  return el(
+    "details",
+    { class: "note ignored" },
+    el("summary", {}, words.result.ignored(ignored.length)),
+    el("ul", {}, ...ignored.map(({ file, code, detail }) =>
+      el("li", {}, el("strong", {}, file.name), ` ${words.problem({ code, title: code, detail })}`))),
+  );
+}
+
+function showBreast(host, breast, { model, figures }, points) {
+  const stop = new AbortController();
+  const frames = framesOf(breast);
+  const viewers = frames.map(({ viewer }) => viewer);
+  const unlink = viewers.length > 1 ? link(viewers) : () => {};
+  const grid = el(
+    "div", { class: "exams", data: { exams: String(breast.exams.length) } }, ...columnsOf(breast, frames),
+  );
+  const reading = el("section", { class: "reading", "aria-label": words.result.title });
+  fill(
+    host,
+    el(
+      "div",
+      { class: "look" },
+      createToolbar(viewers),
+      grid,
+      el("p", { class: "printed-note" }, words.page.research),
+    ),
+    el(
+      "aside",
+      { class: "side" },
+      reading,
+      ...warningsOf(breast),
+      createLegend(breast.exams.at(-1).images[0].heatmap),
+      el("h3", {}, words.takeaway.title),
+      createTakeaway(breast, () => points.chosen().name),
+      el("p", { class: "muted small" }, words.result.by(model, breast.answer)),
+    ),
+  );
+  const write = () => {
+    const result = { breast, point: points.chosen(), points, figures };
+    fill(reading, ...readingOf(result));
+    frames.forEach((frame) => printResult(frame, result));
+  };
+  const forget = points.onChange(write);
+  write();
+  load(frames, stop.signal);
+  return {
+    destroy() {
+      stop.abort();
+      forget();
+      unlink();
+      viewers.forEach((viewer) => viewer.destroy());
+    },
+  };
+}
+
+/** A viewer for each image, oldest exam first: `[{viewer, exam, image, heatmap, file, state}]`. */
+function framesOf(breast) {
+  return breast.exams.flatMap((exam, place) =>
+    exam.images.map((seen) => {
+      const element = el("figure", { class: "frame" });
+      const name = words.result.frame(seen.image, exam.date, breast.laterality);
+      const viewer = createViewer(element, { name });
+      const state = el("p", { class: "frame-state", role: "status" }, words.result.loading);
+      element.append(state);
+      return { ...seen, element, viewer, exam, place, state, name };
+    }),
+  );
+}
+
+function columnsOf(breast, frames) {
+  return breast.exams.map((exam) => {
+    const ofExam = frames.filter((frame) => frame.exam === exam);
+    return el(
+      "section",
+      { class: "exam", "aria-label": words.result.exam(exam.date) },
+      ...ofExam.map((frame) => frame.element),
+    );
+  });
+}
+
+async function load(frames, signal) {
+  // The newest exam first: that is what is looked at
+  const waiting = [...frames].reverse();
+  const one = async () => {
+    for (let frame = waiting.shift(); frame && !signal.aborted; frame = waiting.shift()) {
+      try {
+        frame.viewer.show(rasterOf(await askPixels(frame.file, { signal })));
+        frame.viewer.setHeatmap(frame.heatmap);
+        frame.state.remove();
+      } catch (problem) {
+        if (problem.name === "AbortError") return;
+        fill(frame.state, words.problem(problem));
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: LOADED_AT_ONCE }, one));
+}
+
+/** The result on the picture, as the exam was read when it was the last. */
+function printResult({ viewer, image, exam, name }, { breast, point }) {
+  const last = exam === breast.exams.at(-1);
+  const isCalled = exam.after >= point.threshold;
+  fill(
+    viewer.corner("top-left"),
+    el("span", { class: "print-name" }, name),
+    image.inverted ? el("span", {}, words.result.inverted) : null,
+  );
+  fill(
+    viewer.corner("top-right"),
+    el(
+      "strong",
+      { class: `print-result ${isCalled ? "is-positive" : "is-negative"}` },
+      words.result.printed(breast.positiveClass, exam.after),
+    ),
+    el("span", {}, last ? words.result.called(isCalled, point) : words.result.soFar),
+  );
+}
+
+function readingOf({ breast, point, points, figures }) {
+  const { probability, positiveClass } = breast;
+  const isCalled = probability >= point.threshold;
+  const band = bandAt(figures, probability);
+  return [
+    el("h2", {}, words.result.headline(breast.laterality)),
+    el(
+      "p",
+      { class: `probability ${isCalled ? "is-positive" : "is-negative"}` },
+      el("strong", {}, words.numbers.percentFine(probability)),
+      el("span", {}, ` ${words.classes(positiveClass)}`),
+    ),
+    el("p", { class: "verdict" }, words.result.verdict(isCalled, point)),
+    el("p", { class: "muted" }, band ? words.result.band(band) : words.result.noBand),
+    choiceOf(points, point),
+    ...overTime(breast, point, figures),
+  ];
+}
+
+function choiceOf(points, point) {
+  const select = el(
+    "select",
+    { id: "operating-point", on: { change: (event) => choose(event.target.value) } },
+    ...points.points.map(({ name }) =>
+      el("option", { value: name, selected: name === point.name }, words.points(name))),
+  );
+  function choose(name) {
+    points.choose(name);
+    document.getElementById("operating-point")?.focus(); // it was made anew
+  }
+  return el(
+    "div",
+    { class: "operating" },
+    el("label", { for: "operating-point" }, words.result.point),
+    select,
+    el("p", { class: "muted" }, words.result.meaning(point)),
+  );
+}
+
+function overTime(breast, point, figures) {
+  if (breast.exams.length < 2) return [];
+  const host = el("div", { class: "time" });
+  timePlot(host, {
+    exams: breast.exams.map(({ date, after }) => ({
+      date, probability: after, ...(bandAt(figures, after) ?? { low: null, high: null }),
+    })),
+    before: breast.before,
+    threshold: point.threshold,
+    thresholdName: words.points(point.name),
+  });
+  return [
+    el("h3", {}, words.result.overTime),
+    host,
+    el(
+      "table",
+      { class: "moves" },
+      el("caption", { class: "unseen" }, words.result.moves),
+      el("thead", {}, el("tr", {},
+        ...words.result.columns.map((name) => el("th", { scope: "col" }, name)))),
+      el(
+        "tbody",
+        {},
+        ...breast.exams.map((exam) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, exam.date),
+            el("td", {}, exam.days ? words.result.days(exam.days) : ""),
+            el("td", {}, words.numbers.percentFine(exam.after)),
+            el("td", { class: exam.change > 0 ? "is-up" : "is-down" },
+              words.numbers.points(exam.change)),
+          )),
+      ),
+    ),
+  ];
+}
+
+function warningsOf({ warnings }) {
+  if (!warnings.length) return [];
+  return [
+    el(
+      "section",
+      { class: "note warning", "aria-label": words.result.warnings },
+      el("h3", {}, words.result.warnings),
+      el("ul", {}, ...warnings.map(({ code, detail }) =>
+        el("li", { data: { code } }, words.warning(code, detail)))),
+    ),
+  ];
+}

