@@ -258,10 +258,11 @@ export default {
       fit: { label: "Whole picture", key: "0" },
       actualSize: { label: "Every pixel", key: "1" },
       invert: { label: "Black for white", key: "i" },
+      heatmap: { label: "Show the heatmap", key: "h" },
       reset: { label: "As at first", key: "r" },
     },
     oneToOne: "1:1",
-    sliders: { level: "Level", width: "Width", opacity: "Heatmap" },
+    sliders: { level: "Level", width: "Width", opacity: "Opacity" },
     settings: (width, level, zoom, isTurned) =>
       unbroken(`W ${whole(width)}`, `L ${whole(level)}`, percent(zoom), isTurned && "inverted"),
     pointer: ({ column, row, grey, spacing }) => {
@@ -280,7 +281,8 @@ export default {
       means: (target) =>
         `Where the evidence for “${target.replaceAll("_", " ")}” lies, by Grad-CAM. Colours are ` +
         "relative to the largest value of all pictures in this answer.",
-      marks: "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
+      marks:
+        "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
       meansNot: "It is not the outline of a lesion, and no probability at a place.",
     },
     shortcuts: [
