@@ -1,4 +1,4 @@
-"""The way of a prediction past FastAPI: let in, answered in time, or dropped.
+"""The way of images past FastAPI: let in, answered in time, or dropped.
 
 What can be refused at once is refused before the body is read. FastAPI's routing, dependencies and
 exit stacks would cost 0.4 ms of a request of 20 (``docs/performance.md``), so the routes that it
@@ -11,21 +11,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from fastapi import Response
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_response
-from app.api.options import Options, options_of
+from app.api.options import Options, PixelOptions, query_of
+from app.api.pixels import pixels
 from app.api.predict import predict, predict_series
 from app.inference.admission import Admission, Admitted
 from app.memory import give_back
 from app.problems import Refusal
 
-PREDICTIONS: dict[str, Callable[[Request, Options], Awaitable[Response]]] = {
-    "/predict": predict,
-    "/predict/series": predict_series,
+# What is sent images, and the model of its query
+IMAGE_ROUTES: dict[str, tuple[Callable[[Request, Any], Awaitable[Response]], type[BaseModel]]] = {
+    "/predict": (predict, Options),
+    "/predict/series": (predict_series, Options),
+    "/pixels": (pixels, PixelOptions),
 }
 DEADLINE = "X-Deadline-Ms"
 _LONGEST_MS = 3_600_000
@@ -34,8 +39,8 @@ _IDLE_SECONDS = 2.0
 
 
 class Admit:
-    """ASGI middleware that answers predictions. Their work is abandoned when the deadline passes
-    or the client goes."""
+    """ASGI middleware that answers what is sent images. The work is abandoned when the deadline
+    passes or the client goes; what it holds in memory counts until the answer was sent."""
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
@@ -43,28 +48,35 @@ class Admit:
         self._idle: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in PREDICTIONS:
+        posted = scope["type"] == "http" and scope["method"] == "POST"
+        if not posted or scope["path"] not in IMAGE_ROUTES:
             await self._app(scope, receive, send)
-        else:
-            response = await self._answer(scope, receive)
-            await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+            return
         request = Request(scope)
         try:
             patience = _patience(request)
             admitted = self._admission.admit(_length(request), patience)
         except Refusal as refusal:
-            return problem_response(request, refusal)
+            await problem_response(request, refusal)(scope, receive, send)
+            return
         scope["state"]["admitted"] = admitted
-        client = _Client(receive, partial(self._admission.receive, admitted))
+        try:
+            response = await self._answer(scope, receive, admitted, patience)
+            await response(scope, receive, send)
+        finally:
+            self._admission.release(admitted)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, admitted: Admitted, patience: float | None
+    ) -> Response:
+        client = _Client(receive, partial(self._admission.hold, admitted))
         try:
             async with asyncio.timeout(patience):
-                return await _predicted(Request(scope, client.receive))
+                return await _answered(Request(scope, client.receive))
         except TimeoutError:
             admitted.turn.abandoned = True
             late = Refusal("deadline_exceeded", "The request was not answered within its deadline.")
-            return problem_response(request, late)
+            return problem_response(Request(scope), late)
         except asyncio.CancelledError:
             admitted.turn.abandoned = True
             if not client.has_gone:
@@ -72,11 +84,11 @@ class Admit:
             raise ClientDisconnect from None
         finally:
             client.forget()
-            self._release(admitted)
+            self._done(admitted)
 
-    def _release(self, admitted: Admitted) -> None:
+    def _done(self, admitted: Admitted) -> None:
         """Give memory back once there was nothing to do for a while."""
-        self._admission.release(admitted)
+        self._admission.answer(admitted)
         admitted.turn.abandoned = True  # after a fault, images of a series may still wait
         if self._idle is not None:
             self._idle.cancel()
@@ -86,9 +98,10 @@ class Admit:
             self._idle = loop.call_later(_IDLE_SECONDS, loop.run_in_executor, None, give_back)
 
 
-async def _predicted(request: Request) -> Response:
+async def _answered(request: Request) -> Response:
+    answer, options = IMAGE_ROUTES[request.scope["path"]]
     try:
-        return await PREDICTIONS[request.scope["path"]](request, options_of(request))
+        return await answer(request, query_of(request, options))
     except Refusal as refusal:
         return problem_response(request, refusal)
 

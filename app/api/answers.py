@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from app.api.schemas import (
     BoxBody,
     BreastBody,
     DicomObject,
     ExamBody,
+    FactsBody,
     HeatmapBody,
     IgnoredBody,
     ImageBody,
     ModelIdentity,
     OperatingPointBody,
     Picture,
+    PixelsBody,
     Position,
     PredictAnswer,
     Prediction,
@@ -27,6 +31,8 @@ from app.api.schemas import (
     WarningBody,
 )
 from app.imaging.display import placed
+from app.imaging.facts import ImageFacts
+from app.imaging.shown import Shown
 from app.inference.study import Ignored
 from app.render.heatmap import (
     ImageType,
@@ -225,21 +231,25 @@ def _mm(pixels: float, spacing: float | None) -> float | None:
     return None if spacing is None else pixels * spacing
 
 
+def pixels_answer(shown: Shown) -> PixelsBody:
+    """What is said of pixels beside them."""
+    rows, columns = shown.words.shape
+    return PixelsBody(
+        rows=rows,
+        columns=columns,
+        bits=8 if shown.words.dtype == np.uint8 else 16,
+        image=FactsBody(**_facts(shown.facts)),
+        low=shown.low,
+        high=shown.high,
+        inverted=shown.inverted,
+        warnings=[WarningBody(code=code, detail=detail) for code, detail in shown.facts.warnings],
+    )
+
+
 def _image(image: ImageResult) -> ImageBody:
-    facts, crop = image.facts, image.crop
+    crop = image.crop
     return ImageBody(
-        format=facts.format,
-        rows=facts.rows,
-        columns=facts.columns,
-        bits=facts.bits,
-        laterality=facts.laterality,
-        view=facts.view,
-        view_modifiers=list(facts.view_modifiers),
-        exam_date=facts.exam_time.date() if facts.exam_time else None,
-        vendor=facts.vendor,
-        presentation=facts.presentation,
-        implant=facts.implant,
-        spacing_mm=facts.spacing_mm,
+        **_facts(image.facts),
         crop={
             "left": crop.left,
             "top": crop.top,
@@ -249,6 +259,23 @@ def _image(image: ImageResult) -> ImageBody:
         },
         inverted=image.inverted,
     )
+
+
+def _facts(facts: ImageFacts) -> dict[str, Any]:
+    return {
+        "format": facts.format,
+        "rows": facts.rows,
+        "columns": facts.columns,
+        "bits": facts.bits,
+        "laterality": facts.laterality,
+        "view": facts.view,
+        "view_modifiers": facts.view_modifiers,
+        "exam_date": facts.exam_time.date() if facts.exam_time else None,
+        "vendor": facts.vendor,
+        "presentation": facts.presentation,
+        "implant": facts.implant,
+        "spacing_mm": facts.spacing_mm,
+    }
 
 
 def encoded(data: bytes) -> str:

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import metrics
-from app.api import errors, page, predict, service
+from app.api import errors, page, pixels, predict, service
 from app.api.admit import Admit
 from app.api.errors import ProblemBody
 from app.api.observe import Observe
 from app.api.protect import Protect
-from app.api.schemas import FileIn, FilesIn, SeriesIn
+from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
@@ -46,6 +46,7 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     application.state.admission = Admission(_capacity(settings))
     application.include_router(service.router)
     application.include_router(predict.router)
+    application.include_router(pixels.router)
     application.include_router(page.router)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
@@ -70,13 +71,13 @@ def _capacity(settings: Settings) -> Capacity:
 
 
 def _document(application: FastAPI) -> None:
-    """Add what the routes refer to: the schemas of a problem and of bodies."""
+    """Add what the routes refer to: the schemas of a problem, of bodies and of a header."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn):
+        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         return schema

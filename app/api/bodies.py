@@ -1,4 +1,5 @@
-"""The bodies of large requests go from the socket to where they stay.
+"""The bodies of large requests go from the socket to where they stay, and clients that have
+stopped keep nothing.
 
 uvicorn hands a body over in pieces of 64 kB, which copies every byte four times on the event loop:
 a millisecond a megabyte. Here the connection reads straight into one buffer of the announced
@@ -23,12 +24,14 @@ class LargeBodyProtocol(HttpToolsProtocol):
     """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` that are posted to one
     of ``paths``."""
 
-    stalled_seconds = 60.0  # without a byte of a body, after which nobody waits for the rest
+    # without a byte of a body, or with an answer that is not taken, until the connection ends
+    stalled_seconds = 60.0
     most_bytes = 0
     paths: Collection[str] = ()
     _begun: bytearray | None = None  # what came with the header of a large body
     _length = 0
     _last_byte = 0.0
+    _full_since: float | None = None  # what is to be sent, until the client has taken enough of it
     _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -88,17 +91,30 @@ class LargeBodyProtocol(HttpToolsProtocol):
     def goes_on(self) -> None:
         self._last_byte = self.loop.time()
 
+    def pause_writing(self) -> None:
+        self._full_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._full_since = None
+        super().resume_writing()
+
     def _watch_out(self) -> None:
-        """Close the connection of a client that has stopped: its request keeps a place."""
+        """End the connection of a client that has stopped: its request keeps a place, and its
+        answer memory."""
+        if self._full_since is not None and self._has_passed(self._full_since):
+            self.transport.abort()
         if self.transport.is_closing():
             return
         cycle = self.cycle
         reads = cycle is not None and cycle.more_body and not self.flow.read_paused
-        stalled = self.loop.time() - self._last_byte >= self.stalled_seconds
-        if reads and stalled and not cycle.response_complete:
+        if reads and self._has_passed(self._last_byte) and not cycle.response_complete:
             self.transport.close()
         else:
             self._watch = self.loop.call_later(self.stalled_seconds, self._watch_out)
+
+    def _has_passed(self, since: float) -> bool:
+        return self.loop.time() - since >= self.stalled_seconds
 
     def _has_reader(self) -> bool:
         return self.scope["method"] == "POST" and self.scope["path"] in self.paths

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
-from app.api.admit import PREDICTIONS
+from app.api.admit import IMAGE_ROUTES
 from app.api.errors import failure_response
 
 _CLIENT_GONE = 499  # counted only: there is nobody to answer
@@ -52,7 +52,7 @@ class Observe:
             await failure_response(Request(scope), error)(scope, receive, send_observed)
         finally:
             # The route's pattern, never the path: a path may hold anything
-            known = scope["path"] if scope["path"] in PREDICTIONS else "other"
+            known = scope["path"] if scope["path"] in IMAGE_ROUTES else "other"
             route = getattr(scope.get("route"), "path", known)
             metrics.REQUESTS.labels(route, str(status)).inc()
             metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - start)

@@ -1,10 +1,10 @@
-"""Query and headers of a prediction -> what is wanted, checked against the model."""
+"""Query and headers of a request -> what is wanted, checked against the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
@@ -20,6 +20,8 @@ from app.inference.pipeline import Gate, Terms
 from app.problems import Refusal
 from app.render.result import CAPTURE_LONG_SIDE
 from app.settings import Settings
+
+Query = TypeVar("Query", bound=BaseModel)
 
 _DEFAULT_OBJECTS: frozenset[ObjectKind] = frozenset({"sr", "sc"})  # of a DICOM answer
 
@@ -85,10 +87,18 @@ class Options(BaseModel):
     )
 
 
-def options_of(request: Request) -> Options:
+class PixelOptions(BaseModel):
+    """The query of ``/pixels``."""
+
+    long_side: int | None = Field(
+        None, ge=16, le=8192, description="at most, pixels; the whole image if left out"
+    )
+
+
+def query_of(request: Request, options: type[Query]) -> Query:
     """The query. Raises ``Refusal`` (``invalid_request``)."""
     try:
-        return Options.model_validate(dict(request.query_params))
+        return options.model_validate(dict(request.query_params))
     except ValidationError as error:
         raise Refusal("invalid_request", f"query.{first_fault(error)}") from None
 

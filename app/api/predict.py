@@ -171,7 +171,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     files, description = await pipeline.run(turn, parse, image=False)
     stated = stated_of(files, description) if description else [Stated()] * len(files)
     admission: Admission = request.app.state.admission
-    admission.receive(admitted, sum(len(file.content) for file in files))
+    admission.hold(admitted, sum(len(file.content) for file in files))
     admission.expect(admitted, len(files))
     seen = await pipeline.look_at_all(
         [file.content for file in files], stated, wanted.terms, turn, watch

@@ -91,7 +91,9 @@ class HeatmapBody(BaseModel):
     overlay: Picture | None = Field(description="the map over the mammogram")
 
 
-class ImageBody(BaseModel):
+class FactsBody(BaseModel):
+    """What a file says of its image, and how large that is."""
+
     format: str = Field(examples=["dicom"])
     rows: int
     columns: int
@@ -106,6 +108,9 @@ class ImageBody(BaseModel):
     spacing_mm: tuple[float, float] | None = Field(
         description="between rows and between columns; null where the file does not say"
     )
+
+
+class ImageBody(FactsBody):
     crop: dict[str, int | bool] = Field(
         description="the part the model saw, original pixels, and whether it was mirrored"
     )
@@ -276,6 +281,22 @@ class ModelDescription(BaseModel):
 class ModelList(BaseModel):
     disclaimer: str = DISCLAIMER
     models: list[ModelDescription]
+
+
+class PixelsBody(BaseModel):
+    """``Mammoseq-Image``, the header of an answer of ``/pixels``."""
+
+    rows: int = Field(description="of the pixels that are answered")
+    columns: int
+    bits: Literal[8, 16] = Field(description="of each pixel; 16 are little endian")
+    image: FactsBody
+    low: int = Field(description="grey value to show as black, white if `inverted`")
+    high: int = Field(description="grey value to show as white, black if `inverted`")
+    inverted: bool = Field(
+        description="the background is bright: the model sees the grey scale turned, and so "
+        "should a reader"
+    )
+    warnings: list[WarningBody]
 
 
 class StateBody(BaseModel):

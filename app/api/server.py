@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from app import metrics
-from app.api.admit import PREDICTIONS
+from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options
@@ -63,7 +63,7 @@ def _started(settings: Settings) -> FastAPI:
             f"this service has {PREPROCESSING_VERSION}"
         )
     pipeline = Pipeline(bundle, settings)
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, PREDICTIONS
+    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
     if first_to("print"):
         _print_start(pipeline, settings)
     give_back()  # what reading the graphs took

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import metrics
-from app.api.admit import PREDICTIONS
+from app.api.admit import IMAGE_ROUTES
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
 from app.bundle import Bundle
@@ -60,7 +60,7 @@ async def state(request: Request) -> StateBody:
     pipeline: Pipeline = request.app.state.pipeline
     settings: Settings = request.app.state.settings
     manifest = pipeline.bundle.manifest
-    totals = metrics.totals(PREDICTIONS)
+    totals = metrics.totals(IMAGE_ROUTES)
     return StateBody(
         version=request.app.version,
         model=f"{manifest.name}/{manifest.version}",

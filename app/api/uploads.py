@@ -110,6 +110,17 @@ async def receive(request: Request, limits: Limits) -> Received | bytes:
     return received
 
 
+async def receive_image(request: Request, limits: Limits) -> bytes:
+    """The body, which is the one file. Raises ``Refusal``: ``body_too_large``, ``no_file``,
+    ``invalid_request`` for a form."""
+    if _media_type(request)[0].startswith("multipart/"):
+        raise Refusal("invalid_request", "The image is sent as the body itself, not in parts.")
+    body = await _read_body(request, limits)
+    if not body:
+        raise _no_file()
+    return body
+
+
 def parse_file(body: bytes) -> Received:
     """The image of a JSON body. Raises ``Refusal`` (``invalid_json``)."""
     return Received((Upload("", _parsed(FileIn, body).file),))
@@ -300,9 +311,13 @@ def first_fault(error: ValidationError) -> str:
 
 def _check_count(files: int, limits: Limits) -> None:
     if not files:
-        raise Refusal("no_file", "The request holds no image.")
+        raise _no_file()
     if files > limits.files:
         raise _too_many(limits)
+
+
+def _no_file() -> Refusal:
+    return Refusal("no_file", "The request holds no image.")
 
 
 def _too_many(limits: Limits) -> Refusal:

@@ -22,7 +22,7 @@ def decode(
     The format is told from the content, never from a name or a content type. ``accept`` lists what
     is decoded although the model was not made for it. Raises ``Refusal``.
     """
-    facts, greys = _opened(data, max_pixels, accept)
+    facts, greys = opened(data, max_pixels, accept)
     return greys(1), facts
 
 
@@ -39,7 +39,7 @@ def decode_reduced(
     Its pixels do not depend on ``long_side``, the side of a picture that is wanted besides: where
     they are too coarse for it, the picture alone is decoded more finely. Raises ``Refusal``.
     """
-    facts, greys = _opened(data, max_pixels, accept)
+    facts, greys = opened(data, max_pixels, accept)
     shrink = shrink_for(facts.rows, facts.columns, size)
     pixels = picture = greys(shrink)
     if long_side is not None:
@@ -48,10 +48,11 @@ def decode_reduced(
     return Reduced(pixels, shrink, facts, picture)
 
 
-def _opened(
+def opened(
     data: bytes, max_pixels: int, accept: frozenset[Unusual]
 ) -> tuple[ImageFacts, Callable[[int], Words]]:
-    """What is known of an image, and its greys made smaller by a power of two."""
+    """What is known of an image, and its greys at 1 / 1, 2, 4 or 8 of its size. Both raise
+    ``Refusal``."""
     if not data:
         raise Refusal("empty_file", "The file is empty.")
     if looks_like_dicom(data):

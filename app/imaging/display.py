@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from app.imaging.preprocess import Crop
 
 _SAMPLED_SIDE = 96  # pixels a side from which the grey range is estimated
-_GREY_RANGE = (0.005, 0.998)  # of the pixels: what becomes black, and white
+_GREYS = (0.005, 0.998)  # of the pixels: what becomes black, and white
 
 
 def displayed(pixels: NDArray[Any], long_side: int, *, inverted: bool) -> NDArray[np.uint8]:
     """Shrink uint8 or uint16 [rows, columns] to at most ``long_side`` and stretch the grey range
     to 8 bit; small images are not enlarged. ``inverted`` turns the grey scale."""
     rows, columns = pixels.shape
-    height, width = _fitted(rows, columns, long_side)
+    height, width = fitted(rows, columns, long_side)
     small = _shrunk(pixels, height, width)
-    low, high = _grey_range(small)
+    low, high = grey_range(small)
     scale = 255.0 / max(high - low, 1)
     # raised to `low`, for OpenCV takes the absolute value of what lies below
     grey = cv2.convertScaleAbs(np.maximum(small, low), alpha=scale, beta=-low * scale)
@@ -39,7 +39,7 @@ def placed(
 def smaller(picture: NDArray[np.uint8], long_side: int) -> NDArray[np.uint8]:
     """Shrink a picture [height, width] to at most ``long_side``."""
     rows, columns = picture.shape
-    height, width = _fitted(rows, columns, long_side)
+    height, width = fitted(rows, columns, long_side)
     if (height, width) == picture.shape:
         return picture
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -55,7 +55,9 @@ def crop_in(picture: NDArray[Any], crop: Crop, rows: int, columns: int) -> Crop:
     return Crop(left, top, right - left, bottom - top, crop.flipped)
 
 
-def _fitted(rows: int, columns: int, long_side: int) -> tuple[int, int]:
+def fitted(rows: int, columns: int, long_side: int) -> tuple[int, int]:
+    """Height and width of a picture of ``rows`` x ``columns`` that is shrunk, where that is needed,
+    to at most ``long_side``."""
     zoom = min(1.0, long_side / max(rows, columns))
     return max(1, round(rows * zoom)), max(1, round(columns * zoom))
 
@@ -71,10 +73,11 @@ def _shrunk(pixels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _grey_range(pixels: NDArray[Any]) -> tuple[int, int]:
-    """Darkest and brightest grey value, but for a few pixels."""
+def grey_range(pixels: NDArray[Any]) -> tuple[int, int]:
+    """What is shown as black and as white of uint8 or uint16 [rows, columns]: the darkest and
+    the brightest grey value, but for a few pixels."""
     step = max(1, max(pixels.shape) // _SAMPLED_SIDE)
     # numpy sorts 16 bits ten times as fast as 8, and faster than it finds percentiles
     sample = np.sort(pixels[::step, ::step].astype(np.uint16), axis=None)
-    low, high = (round(share * (sample.size - 1)) for share in _GREY_RANGE)
+    low, high = (round(share * (sample.size - 1)) for share in _GREYS)
     return int(sample[low]), int(sample[high])

@@ -97,10 +97,7 @@ def crop_breast(
     ceiling = pixels.max()
     top, left, pixels = _without_frame(pixels, ceiling)
     rows, columns = pixels.shape
-    thumbnail = _thumbnail(pixels)
-    inverted = _has_bright_background(thumbnail)
-    if inverted:
-        thumbnail = ceiling - thumbnail
+    thumbnail, inverted = _upright(_thumbnail(pixels), ceiling)
     mask = _breast_mask(thumbnail)
     crop = _crop_around(mask, rows, columns)
 
@@ -116,6 +113,18 @@ def crop_breast(
     stretched = (box.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
     crop = replace(crop, left=left + crop.left, top=top + crop.top)
     return np.clip(np.rint(stretched), 0, 255).astype(np.uint8), crop, inverted
+
+
+def is_inverted(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bool:
+    """Whether ``preprocess`` turns the grey scale; not where it finds no breast."""
+    ceiling = pixels.max()
+    _, _, inner = _without_frame(pixels, ceiling)
+    thumbnail, inverted = _upright(_thumbnail(inner), ceiling)
+    try:
+        _breast_mask(thumbnail)
+    except Refusal:
+        return False
+    return inverted
 
 
 def _without_frame(pixels: NDArray[Any], ceiling: Any) -> tuple[int, int, NDArray[Any]]:
@@ -151,6 +160,12 @@ def _thumbnail(pixels: NDArray[Any]) -> NDArray[Any]:
     scale = min(1.0, _SEARCH_SIDE / max(rows, columns))
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _upright(thumbnail: NDArray[Any], ceiling: Any) -> tuple[NDArray[Any], bool]:
+    """The thumbnail with a dark background, and whether it had to be inverted for that."""
+    inverted = _has_bright_background(thumbnail)
+    return (ceiling - thumbnail if inverted else thumbnail), inverted
 
 
 def _has_bright_background(thumbnail: NDArray[Any]) -> bool:

@@ -38,6 +38,11 @@ def shrink_to_show(rows: int, columns: int, long_side: int) -> int:
     return _shrink(max(rows, columns), long_side / _ENLARGED)
 
 
+def shrink_to_fit(rows: int, columns: int, long_side: int) -> int:
+    """By what power of two it may be made smaller and still have so long a side."""
+    return _shrink(max(rows, columns), long_side)
+
+
 def preprocess_reduced(reduced: Reduced, size: InputGeometry) -> ModelInput:
     """``preprocess`` for an image made smaller; the crop is in pixels of the original."""
     model_input = preprocess(reduced.pixels, size)

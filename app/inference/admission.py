@@ -21,7 +21,8 @@ _PART = 0.5  # of the wait, after which a place is likely to be free again
 
 @dataclass(frozen=True)
 class Capacity:
-    """What may wait: for so many seconds, so many requests, with so many bytes of bodies."""
+    """What may wait: for so many seconds, so many requests, with so many bytes of bodies and of
+    pixels."""
 
     workers: int
     seconds: float
@@ -31,7 +32,7 @@ class Capacity:
 
 @dataclass(eq=False)
 class Admitted:
-    """A request that was let in, until it is released."""
+    """A request that was let in, until it is answered and released."""
 
     turn: Turn
     bytes: int
@@ -68,7 +69,7 @@ class Admission:
         metrics.EXPECTED_WAIT.set(wait)
         if wait > longest or self._requests >= capacity.requests:
             raise self._overloaded("Too many images wait")
-        if self._requests and self._bytes + length > capacity.bytes:
+        if self._bytes and self._bytes + length > capacity.bytes:
             raise self._overloaded("Too many bytes of images wait")
         until = None if patience is None else time.monotonic() + patience
         admitted = Admitted(Turn(), length, until)
@@ -78,14 +79,15 @@ class Admission:
         self._publish()
         return admitted
 
-    def receive(self, admitted: Admitted, length: int) -> None:
-        """The body turned out to have so many bytes, at least: one in chunks does not say before,
-        and one that is packed has more than it says.
+    def hold(self, admitted: Admitted, length: int) -> None:
+        """So many bytes turned out to be held for the request, at least: a body in chunks does not
+        say before, one that is packed has more than it says, and pixels are more than their file.
 
         Raises ``Refusal`` (``overloaded``) if that is too much beside the others.
         """
         more = max(0, length - admitted.bytes)
-        if more and self._requests > 1 and self._bytes + more > self._capacity.bytes:
+        others = self._bytes - admitted.bytes
+        if more and others and others + length > self._capacity.bytes:
             raise self._overloaded("Too many bytes of images wait")
         self._bytes += more
         admitted.bytes += more
@@ -103,15 +105,19 @@ class Admission:
         admitted.images = images
         self._publish()
 
-    def release(self, admitted: Admitted) -> None:
-        """The request was answered, or given up."""
+    def answer(self, admitted: Admitted) -> None:
+        """There is an answer, or none will be: the next may have the place, but what is held stays
+        until the answer was sent."""
         self._requests -= 1
-        self._bytes -= admitted.bytes
         self._images -= admitted.images
         if admitted.turn.busy_seconds and not admitted.turn.abandoned:
             newest = admitted.turn.busy_seconds / admitted.images
             self._seconds_per_image += _MEMORY * (newest - self._seconds_per_image)
         self._publish()
+
+    def release(self, admitted: Admitted) -> None:
+        """After ``answer``: what was held for the request is let go."""
+        self._bytes -= admitted.bytes
 
     def _overloaded(self, why: str) -> Refusal:
         retry = max(1, math.ceil(_PART * self.expected_wait))

@@ -32,6 +32,7 @@ from app.imaging.facts import ImageFacts, Stated, completed
 from app.imaging.preprocess import Crop, InputGeometry
 from app.imaging.quality import Fault, faults_of
 from app.imaging.reduced import preprocess_reduced
+from app.imaging.shown import Shown, decode_to_show
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
@@ -214,6 +215,17 @@ class Pipeline:
         )
         is_dicom = look.facts.format == "dicom"
         return Encoded(sent, look, read_header(data) if terms.header and is_dicom else None)
+
+    def show(self, data: bytes, long_side: int | None, turn: Turn, watch: Stopwatch) -> Shown:
+        """Decode a file for a viewer, at most ``long_side`` large. Computes: call it on a worker.
+
+        Raises ``Refusal``, ``Abandoned``.
+        """
+        turn.check()
+        with watch.stage("decode"):
+            return decode_to_show(
+                data, self._max_pixels, self._size, self._accept, long_side=long_side
+            )
 
     def read(
         self, images: Mapping[int, Encoded], exams: Sequence[Exam], watch: Stopwatch

@@ -18,6 +18,12 @@ def admission(**changed: Any) -> Admission:
 def answer(door: Admission, admitted: Admitted, seconds: float) -> None:
     """The request was answered after so much work."""
     admitted.turn.busy_seconds = seconds
+    leave(door, admitted)
+
+
+def leave(door: Admission, admitted: Admitted) -> None:
+    """The request is over."""
+    door.answer(admitted)
     door.release(admitted)
 
 
@@ -64,7 +70,7 @@ def test_series_counts_with_all_of_its_images_once_they_are_known() -> None:
     with pytest.raises(Refusal) as caught:
         door.admit(0, None)
     assert caught.value.retry_after == 1
-    door.release(series)
+    leave(door, series)
     assert door.admit(0, None)
 
 
@@ -100,22 +106,22 @@ def test_bodies_together_are_limited_but_one_alone_is_not() -> None:
     alone = door.admit(1000, None)
     with pytest.raises(Refusal):
         door.admit(1, None)
-    door.release(alone)
+    leave(door, alone)
     assert let_in(door, length=30) == 3
 
 
 def test_body_of_unknown_length_counts_with_what_has_come_of_it() -> None:
     door = admission(bytes=100)
     first, second = door.admit(0, None), door.admit(30, None)
-    door.receive(first, 40)
-    door.receive(first, 70)
-    door.receive(second, 30)
+    door.hold(first, 40)
+    door.hold(first, 70)
+    door.hold(second, 30)
     with pytest.raises(Refusal) as caught:
-        door.receive(first, 71)
+        door.hold(first, 71)
     assert caught.value.code == "overloaded"
-    door.release(second)
-    door.receive(first, 1000)  # alone
-    door.release(first)
+    leave(door, second)
+    door.hold(first, 1000)  # alone
+    leave(door, first)
     assert let_in(door, length=30) == 3
 
 
@@ -139,6 +145,23 @@ def test_series_that_cannot_be_done_by_its_deadline_is_refused_before_it_costs_a
     with pytest.raises(Refusal) as caught:
         door.expect(late, 16)
     assert caught.value.code == "overloaded"
-    door.release(late)
-    door.release(in_time)
+    leave(door, late)
+    leave(door, in_time)
     assert door.expected_wait == 0
+
+
+def test_answer_that_is_not_sent_yet_keeps_its_bytes_but_not_its_place() -> None:
+    door = taught(0.1, workers=1, seconds=1.0, requests=1, bytes=100)
+    slow = door.admit(10, None)
+    door.hold(slow, 90)
+    door.answer(slow)
+    assert door.idle
+    assert door.expected_wait == 0
+    with pytest.raises(Refusal) as caught:
+        door.admit(20, None)
+    assert caught.value.code == "overloaded"
+    small = door.admit(10, None)
+    with pytest.raises(Refusal):
+        door.hold(small, 11)
+    door.release(slow)
+    door.hold(small, 11)
