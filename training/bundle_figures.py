@@ -35,7 +35,7 @@ SAME_CASES = (
     "flatter the model a little."
 )
 OTHER_CASES = "The thresholds were chosen on other cases."
-_STEP = 0.02  # of the probability, in the band
+_STEPS = 50  # of the probability, in the band
 _METHOD = (
     "logistic recalibration, intercept and slope on the logit, 2000 bootstrap draws of patients"
 )
@@ -111,7 +111,7 @@ def calibration_band(cases: Cases) -> CalibrationBand:
     percentile of the draws, at each probability by itself.
     """
     lowest, highest = float(cases.probability.min()), float(cases.probability.max())
-    inner = np.arange(1, round(1 / _STEP)) * _STEP
+    inner = np.arange(1, _STEPS) / _STEPS
     grid = np.array([lowest, *inner[(lowest < inner) & (inner < highest)], highest])
 
     def frequencies(truth: NDArray[np.int32], probability: NDArray[np.float64]) -> dict[str, float]:
@@ -124,7 +124,7 @@ def calibration_band(cases: Cases) -> CalibrationBand:
         method=_METHOD,
         points=tuple(
             BandPoint(
-                probability=round(float(probability), _DIGITS),
+                probability=float(probability),
                 low=round(found[str(i)].low, _DIGITS),
                 high=round(found[str(i)].high, _DIGITS),
             )
