@@ -1,5 +1,5 @@
 """``python -m export --model runs/NAME --to model_store/NAME/VERSION``, or ``--bundle`` to reduce
-the precision of one that exists, or to give it a quality gate."""
+the precision of one that exists, or to give it a quality gate or the figures of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, help="run folder of a finished fit")
-    source.add_argument("--bundle", type=Path, help="bundle to reduce or to gate")
+    source.add_argument("--bundle", type=Path, help="bundle to reduce, to gate, to give figures")
     parser.add_argument("--to", type=Path, required=True, help="model_store/<name>/<version>")
     parser.add_argument(
         "--precision", choices=("fp32", "int8", "fp16"), default="fp32", help="of the encoder"
@@ -23,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--calibration", type=Path, help="npz with pixels uint8 [images, height, width]"
     )
-    parser.add_argument(
-        "--evaluation", type=Path, help="run folder of an evaluate of this model, for the card"
-    )
+    parser.add_argument("--evaluation", type=Path, help="run folder of an evaluate of this model")
     parser.add_argument(
         "--gate", type=Path, help="manifest with splits: the quality gate is fitted on its images"
     )
@@ -36,17 +34,21 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.model and chosen.calibration:
         parser.error("--calibration goes with --bundle; a run has images of its own")
-    if chosen.bundle and (chosen.gate is None) == (chosen.calibration is None):
-        parser.error("--bundle needs either --calibration, to reduce it, or --gate")
+    added = (chosen.calibration, chosen.gate, chosen.evaluation)
+    if chosen.bundle and sum(path is not None for path in added) != 1:
+        parser.error(
+            "--bundle needs one of --calibration, to reduce it, --gate, --evaluation, for figures"
+        )
     if chosen.calibration and chosen.precision == "fp32":
         parser.error("--calibration needs --precision int8 or fp16: the bundle is fp32 already")
-    if chosen.bundle and chosen.gate and chosen.precision != "fp32":
-        parser.error("--gate leaves the precision of a bundle as it is")
+    if chosen.bundle and not chosen.calibration and chosen.precision != "fp32":
+        parser.error("--gate and --evaluation leave the precision of a bundle as it is")
     if (chosen.image_root or chosen.others) and not chosen.gate:
         parser.error("--image-root and --others go with --gate")
 
     from app.bundle import BundleError
     from export.bundle import export
+    from export.figures import add_figures
     from export.gate import GateImages, add_gate
     from export.reduced import reduce_bundle
     from export.verify import VerificationError
@@ -55,6 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         images = GateImages(chosen.gate, chosen.image_root, chosen.others) if chosen.gate else None
         if chosen.bundle and images:
             bundle = add_gate(chosen.bundle, chosen.to, images)
+        elif chosen.bundle and chosen.evaluation:
+            bundle = add_figures(chosen.bundle, chosen.to, chosen.evaluation)
         elif chosen.bundle:
             bundle = reduce_bundle(chosen.bundle, chosen.to, chosen.precision, chosen.calibration)
         else:
@@ -68,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     ) as error:
         print(f"export failed: {error}", file=sys.stderr)
         return 1
+    if not bundle.figures:
+        print("without figures.json the page draws no plots: --bundle with --evaluation adds it")
     found = bundle.manifest.verification
     print(
         f"{bundle.folder}: verified on {found['cases']} series, largest difference "

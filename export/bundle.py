@@ -31,6 +31,7 @@ from app.bundle import (
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.sessions import Sessions
 from export.card import model_card
+from export.figures import copy_figures, has_figures
 from export.gate import GateImages, fit_gate
 from export.graphs import export_encoder, export_head
 from export.reduced import read_pixels, reduced_encoder
@@ -53,8 +54,9 @@ def export(
 ) -> Bundle:
     """Export ``run``'s best model to ``target``, ``<store>/<name>/<version>``. Calibrates int8 on
     the training images in the run's ``calibration.npz``. ``evaluation`` is the folder of a
-    ``training evaluate`` of the same model: its subgroups go into the card. Without a ``gate`` the
-    bundle has none, and the service refuses to start with it.
+    ``training evaluate`` of the same model: its subgroups go into the card, and its figures take
+    the place of the run's. Without a ``gate`` the bundle has none, and the service refuses to start
+    with it.
 
     Everything is written beside the target and moved there once verified. Raises
     ``VerificationError``, and ``FileExistsError`` if there is such a version already.
@@ -93,6 +95,9 @@ def export(
             manifest["gate"] = spec.model_dump()
         for name in _COPIED:
             shutil.copyfile(run / name, work / name)
+        measured = [folder for folder in (evaluation, run) if folder and has_figures(folder)]
+        if measured:  # a run from before there were figures has none
+            copy_figures(measured[0], work)
         (work / MODEL_CARD).write_text(model_card(manifest, metrics, data, evaluated))
         seal(work, manifest)
     return load_bundle(target)

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "app": (),
     "app.imaging": ("app.imaging", "app.problems"),
     "app.bundle": (),
+    "app.figures": ("app.bundle",),
     "app.problems": (),
     "app.machine": (),
     "app.settings": ("app.imaging", "app.machine"),
@@ -35,10 +36,12 @@ MAY_IMPORT = {
     "app.bridge": ("app.bridge",),
     "app.api": ("app",),
     "app.__main__": ("app",),
-    "training": ("training", "app.imaging", "app.inference", "app.bundle", "app.problems"),
+    "training": (
+        "training", "app.imaging", "app.inference", "app.bundle", "app.figures", "app.problems",
+    ),
     "export": (
         "export", "training.models", "training.manifest", "app.imaging", "app.inference",
-        "app.bundle", "app.problems",
+        "app.bundle", "app.figures", "app.problems",
     ),
 }  # fmt: skip
 # What only training and export may load: none of it is installed where the service runs.

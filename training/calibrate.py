@@ -2,7 +2,7 @@
 same weights.
 
 The run folder: ``config.json``, ``readings.jsonl`` (to resume), ``scores.csv``, ``metrics.json``,
-plots, ``report.html``. The new version of the bundle appears whole or not at all.
+``figures.json``, plots, ``report.html``. The new version of the bundle appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,18 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from app.bundle import Bundle, Manifest, check_new_version
+from app.bundle import FIGURES, Bundle, Manifest, OperatingPoint, check_new_version
 from app.inference.probability import calibrated
 from app.inference.sessions import Device
 from training import manifest as manifest_module
 from training import metrics, plots
+from training.bundle_figures import SAME_CASES, bundle_figures, counted, write_figures
 from training.config import DataConfig, OptimiserConfig, Section
 from training.exams import BreastSeries
 from training.figures import Cases, as_json, choose_thresholds, operating_points, write_scores
 from training.manifest import ManifestError
 from training.metrics import bootstrap_all
 from training.plots import Curve, Rates
-from training.readings import Reading, Split, breast_cases, check, read_all, start_sessions
+from training.readings import (
+    Reading,
+    Split,
+    breast_cases,
+    check,
+    image_cases,
+    read_all,
+    start_sessions,
+)
 from training.recalibrated import write_calibration_page, write_version
 from training.run_folder import RunError, open_run, write_metrics
 
@@ -88,7 +97,8 @@ def calibrate(config: CalibrateConfig) -> Path:
     logits = np.stack([reading.step_logits[-1] for reading in readings])
     before = breast_cases(readings, source)
     temperature = _fit(before.truth, logits, source)
-    after = breast_cases(readings, with_temperature(source, temperature))
+    fitted = with_temperature(source, temperature)
+    after, images = breast_cases(readings, fitted), image_cases(readings, fitted)
     crossed = cross_fit(before, logits, source, config.seed)
     facts = _facts(config, asked.bundle, readings, data, len(left_out))
     found = facts | {
@@ -103,9 +113,18 @@ def calibrate(config: CalibrateConfig) -> Path:
     }
     write_scores(run / "scores.csv", {"breast": after})
     write_metrics(run, found | {"left_out": left_out})
+    figures = bundle_figures(
+        after,
+        images,
+        [OperatingPoint(**point) for point in found["operating_points"]],
+        measured_on=counted(after, images, "patients"),
+        note=SAME_CASES,
+        precision=source.precision,
+    )
+    write_figures(run / FIGURES, figures)
     pictures = _draw(run, before, after, crossed, found)
     write_calibration_page(run, found, pictures)
-    write_version(config.to, asked.bundle, found, pictures)
+    write_version(config.to, asked.bundle, found, pictures, run / FIGURES)
     return run
 
 

@@ -1,7 +1,7 @@
 """Evaluate a bundle on labelled images, read exactly as it is served.
 
 The run folder: ``config.json``, ``readings.jsonl`` (to resume), ``scores.csv``, ``metrics.json``,
-plots, ``report.html``. docs/evaluation.md defines every figure.
+``figures.json`` (for a bundle), plots, ``report.html``. docs/evaluation.md defines every figure.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from app.bundle import Bundle
+from app.bundle import FIGURES, Bundle, Manifest, OperatingPoint
 from app.inference.sessions import Device
 from training import manifest as manifest_module
 from training import plots
+from training.bundle_figures import (
+    OTHER_CASES,
+    SAME_CASES,
+    bundle_figures,
+    counted,
+    write_figures,
+)
 from training.config import DataConfig, OptimiserConfig, Section
 from training.evaluation_page import write_evaluation_page
 from training.figures import (
@@ -44,6 +51,8 @@ from training.readings import (
 )
 from training.run_folder import RunError, open_run, write_metrics
 from training.subgroups import figures_by_group, groups_of, known_columns, value_of
+
+_PATIENTS = {"val": "validation patients", "train": "training patients", "all": "patients"}
 
 
 class EvaluateConfig(Section):
@@ -122,6 +131,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         },
     }
     write_metrics(run, found)
+    _write_figures(run, units, found, contract)
     pictures = _draw(run, units, found, asked.bundle, history)
     write_evaluation_page(run, found, pictures)
     return run
@@ -171,6 +181,41 @@ def _by_subgroup(
     )
     groups = groups_of(column, values)
     return {"unit": unit, "groups": figures_by_group(units[unit], groups, point)}
+
+
+def _write_figures(
+    run: Path, units: Mapping[str, Cases], found: dict[str, Any], contract: Manifest
+) -> None:
+    """The plots' data for a bundle. Where the operating points reach what their manifest says, to
+    the last case, it is on these cases that they were chosen."""
+    measured_on = counted(units["breast"], units["image"], _PATIENTS[found["data"]["split"]])
+    points = [
+        OperatingPoint(
+            name=name,
+            threshold=at["threshold"],
+            measured_on=measured_on,
+            sensitivity=at["sensitivity"]["value"],
+            specificity=at["specificity"]["value"],
+            sensitivity_interval=(at["sensitivity"]["low"], at["sensitivity"]["high"]),
+            specificity_interval=(at["specificity"]["low"], at["specificity"]["high"]),
+        )
+        for name, at in found["units"]["breast"]["operating_points"].items()
+    ]
+
+    def rates(points: Sequence[OperatingPoint]) -> list[tuple[float, float]]:
+        return [(point.sensitivity, point.specificity) for point in points]
+
+    chosen_here = rates(points) == rates(contract.operating_points)
+    figures = bundle_figures(
+        units["breast"],
+        units["image"],
+        points,
+        measured_on=measured_on,
+        note=SAME_CASES if chosen_here else OTHER_CASES,
+        precision=contract.precision,
+        subgroups=found["subgroups"],
+    )
+    write_figures(run / FIGURES, figures)
 
 
 def _draw(

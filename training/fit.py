@@ -8,7 +8,7 @@ The run folder: ``config.json``, ``data.json`` (classes, splits, fingerprint), `
 ``average.npz`` and ``state.json`` (to resume), ``best-image.keras`` (averaged weights of the best
 epoch), ``mass-bank.npz``, ``real-bank.npz`` and ``val-series.npz`` (encoded exams),
 ``best.keras`` (the result), ``history.csv``, ``reading.csv``, ``val_scores.csv``,
-``metrics.json``, plots, and images to verify and to calibrate an export on.
+``metrics.json``, ``figures.json``, plots, and images to verify and to calibrate an export on.
 """
 
 from __future__ import annotations

@@ -142,9 +142,38 @@ def expected_calibration_error(
     truth: NDArray[np.int32], probability: NDArray[np.float64], bins: int = 10
 ) -> float:
     """Mean gap between probability and observed frequency over bins of equal count."""
-    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
-    gaps = [abs(truth[g].mean() - probability[g].mean()) * len(g) for g in groups if len(g)]
+    groups = _equal_groups(probability, bins)
+    gaps = [abs(truth[g].mean() - probability[g].mean()) * len(g) for g in groups]
     return float(sum(gaps) / len(truth))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """``cases`` of about one probability: its mean, and in which part of them the class was, with
+    its 95 % interval."""
+
+    probability: float
+    observed: Estimate
+    cases: int
+
+
+def reliability(
+    truth: NDArray[np.int32], probability: NDArray[np.float64], bins: int = 10
+) -> list[Bin]:
+    """Observed frequency against probability in bins of equal count, with the interval of a
+    proportion (Wilson, J Am Stat Assoc 1927;22:209-12), cases taken as independent."""
+    found = []
+    for group in _equal_groups(probability, bins):
+        positives = int(truth[group].sum())
+        reach = binomtest(positives, len(group)).proportion_ci(0.95, "wilson")
+        observed = Estimate(positives / len(group), float(reach.low), float(reach.high))
+        found.append(Bin(float(probability[group].mean()), observed, len(group)))
+    return found
+
+
+def _equal_groups(probability: NDArray[np.float64], count: int) -> list[NDArray[np.intp]]:
+    groups = np.array_split(np.argsort(probability, kind="stable"), count)
+    return [group for group in groups if len(group)]
 
 
 def bootstrap(

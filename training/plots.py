@@ -10,9 +10,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from training import metrics
 from training.metrics import Confusion, Estimate
 
 matplotlib.use("Agg")
@@ -96,17 +96,16 @@ def precision_recall(target: Path, curves: Sequence[Curve], title: str = "") -> 
 
 def reliability(target: Path, curves: Sequence[Curve], bins: int = 10) -> Path:
     """Observed frequency against probability, in bins of equal count, one panel a curve, with the
-    distribution of the probabilities below. Bars: 95 % intervals of a proportion (Wilson, J Am
-    Stat Assoc 1927;22:209-12), cases taken as independent."""
+    distribution of the probabilities below. Bars: 95 % intervals as ``metrics.reliability``."""
     figure, axes = plt.subplots(
         2, len(curves), figsize=(4.6 * len(curves), 5.4), layout="constrained", squeeze=False,
         sharex=True, height_ratios=(4, 1),
     )  # fmt: skip
     for (upper, lower), curve in zip(axes.T, curves, strict=True):
-        groups = [g for g in np.array_split(np.argsort(curve.score, kind="stable"), bins) if len(g)]
-        expected = np.array([curve.score[g].mean() for g in groups])
-        observed = np.array([curve.truth[g].mean() for g in groups])
-        reach = np.array([_wilson(int(curve.truth[g].sum()), len(g)) for g in groups]).T
+        found = metrics.reliability(curve.truth, curve.score, bins)
+        expected = np.array([each.probability for each in found])
+        observed = np.array([each.observed.value for each in found])
+        reach = np.array([(each.observed.low, each.observed.high) for each in found]).T
         upper.plot([0, 1], [0, 1], **_GREY)
         upper.errorbar(
             expected, observed, np.abs(reach - observed), fmt="o-", capsize=2, elinewidth=0.8
@@ -121,11 +120,6 @@ def reliability(target: Path, curves: Sequence[Curve], bins: int = 10) -> Path:
         lower.set(xlabel="calibrated probability", ylabel="cases")
         lower.legend(fontsize=8, loc="upper right")
     return _saved(figure, target)
-
-
-def _wilson(successes: int, cases: int) -> tuple[float, float]:
-    interval = binomtest(successes, cases).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
 
 
 def confusion(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.bundle import ENCODER, HEAD, MODEL_CARD, Bundle, new_version, seal
+from app.bundle import ENCODER, FIGURES, HEAD, MODEL_CARD, Bundle, new_version, seal
 from training.figures import as_text
 from training.page import Section, Table, write_page
 
@@ -32,13 +32,17 @@ _TEMPERATURE = (
 
 
 def write_version(
-    target: Path, source: Bundle, found: Mapping[str, Any], pictures: Mapping[str, Path]
+    target: Path,
+    source: Bundle,
+    found: Mapping[str, Any],
+    pictures: Mapping[str, Path],
+    figures: Path,
 ) -> Bundle:
     """Write ``source`` with the temperature and operating points that were found to ``target``,
     ``<store>/<name>/<version>``, whole or not at all.
 
-    The graphs are the bytes that were measured; the files of the training stay as they are. Raises
-    as ``app.bundle.new_version``.
+    The graphs are the bytes that were measured; the files of the training stay as they are, but
+    for ``figures``, which are of the new temperature. Raises as ``app.bundle.new_version``.
     """
     old = source.manifest
     points = found["operating_points"]
@@ -63,6 +67,7 @@ def write_version(
         (work / ENCODER).write_bytes(source.encoder)
         (work / HEAD).write_bytes(source.head)
         (work / CALIBRATION).write_text(json.dumps(found, indent=1))
+        shutil.copyfile(figures, work / FIGURES)
         for name in ("roc", "reliability"):
             shutil.copyfile(pictures[name], work / f"calibration_{name}.png")
         card = (source.folder / MODEL_CARD).read_text()

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.bundle import FIGURES, OperatingPoint
 from training import metrics, plots
 from training.breasts import Breasts
+from training.bundle_figures import SAME_CASES, bundle_figures, counted, write_figures
 from training.exam_series import ExamSeries, last_exams, shuffled, without_days
 from training.figures import Cases, operating_points, write_scores
 from training.metrics import Estimate, bootstrap
@@ -32,7 +34,8 @@ def write_report(
     history: Sequence[dict[str, float]],
     positive: int,
 ) -> dict[str, Any]:
-    """Write ``metrics.json``, ``val_scores.csv``, plots and ``verification.npz`` into ``run``.
+    """Write ``metrics.json``, ``figures.json``, ``val_scores.csv``, plots and ``verification.npz``
+    into ``run``.
 
     Temperature and thresholds are fitted on the same patients that the best epoch was chosen
     on: the figures are of a validation set, not of a test set, and say so.
@@ -59,6 +62,7 @@ def write_report(
     if val_series is not None:
         figures["simulated_series"] = _simulated(model, val_series, positive)
     (run / "metrics.json").write_text(json.dumps(figures, indent=1))
+    _write_figures(run, cases, per_image, figures, positive)
     units = {
         unit: Cases(scores.truth, scores.probability, scores.patients, scores.names)
         for unit, scores in (("image", per_image), ("breast", per_breast))
@@ -68,6 +72,26 @@ def write_report(
     step = max(1, len(val) // _VERIFICATION_IMAGES)
     np.savez_compressed(run / "verification.npz", pixels=val.pixels[::step][:_VERIFICATION_IMAGES])
     return figures
+
+
+def _write_figures(
+    run: Path, breasts: Cases, per_image: Scores, found: dict[str, Any], positive: int
+) -> None:
+    temperature = found["calibration"]["temperature"]
+    images = Cases(
+        per_image.truth,
+        metrics.positive_probability(per_image.logits, positive, temperature),
+        per_image.patients,
+        per_image.names,
+    )
+    figures = bundle_figures(
+        breasts,
+        images,
+        [OperatingPoint(**point) for point in found["operating_points"]],
+        measured_on=counted(breasts, images, "validation patients"),
+        note=SAME_CASES,
+    )
+    write_figures(run / FIGURES, figures)
 
 
 def _auc(scores: Scores) -> dict[str, float]:

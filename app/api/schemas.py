@@ -304,7 +304,7 @@ class StateBody(BaseModel):
     is the difference of two answers."""
 
     version: str
-    model: str = Field(examples=["mammoseq-rsna/0.2.1"])
+    model: str = Field(examples=["mammoseq-rsna/0.2.2"])
     provider: str = Field(description="ONNX Runtime execution provider really in use")
     processes: int
     workers: int = Field(description="threads of each process that compute")

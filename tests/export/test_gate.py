@@ -162,6 +162,8 @@ def test_manifest_without_splits_is_refused_and_leaves_nothing(
         ["--bundle", "b", "--gate", "m", "--calibration", "c"],
         ["--bundle", "b", "--gate", "m", "--precision", "int8"],
         ["--bundle", "b", "--calibration", "c"],
+        ["--bundle", "b", "--evaluation", "e", "--gate", "m"],
+        ["--bundle", "b", "--evaluation", "e", "--precision", "fp16"],
         ["--model", "r", "--others", "o"],
         ["--model", "r", "--image-root", "i"],
     ],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from app.bundle import ENCODER, HEAD, MODEL_CARD, Bundle, load_bundle
+from app.figures import Figures
 from tests.serving import serving
 from tests.training.cohort import write_cohort
 from training import metrics, recalibrated
@@ -62,6 +63,14 @@ def test_weights_are_the_same_and_nothing_of_the_training_is_lost(
     assert set(bundle.manifest.files) < set(made.manifest.files)
     assert (made.manifest.name, made.manifest.version) == ("site", "1.0.0")
     assert made.manifest.verification == bundle.manifest.verification
+
+
+def test_figures_are_of_the_new_temperature_and_thresholds(made: Bundle, bundle: Bundle) -> None:
+    assert made.figures
+    figures = Figures.model_validate_json(made.figures)
+    assert figures.operating_points == made.manifest.operating_points
+    assert figures.measured_on.startswith(f"{2 * PATIENTS - 1} breasts")
+    assert made.figures != bundle.figures
 
 
 def test_temperature_is_another_and_fits_better(

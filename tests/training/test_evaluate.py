@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from app.bundle import Bundle
+from app.figures import Figures
 from tests.serving import Service
 from tests.training.cohort import DATES, read_manifest, write_cohort, write_manifest
+from training.bundle_figures import OTHER_CASES
 from training.config import DataConfig
 from training.evaluate import EvaluateConfig, evaluate
 from training.metrics import auc
@@ -166,3 +168,26 @@ def test_split_without_the_positive_class_is_refused(
     wrong = EvaluateConfig(run=tmp_path / "run", bundle=bundle_folder, data=data, split="all")
     with pytest.raises(RunError, match="positive class 'cancer' is not among"):
         evaluate(wrong)
+
+
+def test_what_the_page_draws_is_what_was_measured_here_not_where_thresholds_were_chosen(
+    run: Path, bundle: Bundle
+) -> None:
+    figures = Figures.model_validate_json((run / "figures.json").read_text())
+    found = metrics_of(run)
+    for unit, roc in figures.roc.items():
+        assert roc.auc.value == pytest.approx(found["units"][unit]["auc"]["value"])
+    assert figures.note == OTHER_CASES
+    for point, shipped in zip(
+        figures.operating_points, bundle.manifest.operating_points, strict=True
+    ):
+        here = found["units"]["breast"]["operating_points"][point.name]
+        assert point.threshold == shipped.threshold
+        assert point.sensitivity == here["sensitivity"]["value"]
+        assert point.specificity == here["specificity"]["value"]
+    groups = [(group.column, group.group, group.positives) for group in figures.subgroups]
+    assert groups == [
+        (column, row["group"], row["positives"])
+        for column, by in found["subgroups"].items()
+        for row in by["groups"]
+    ]

@@ -140,7 +140,7 @@ def test_run_folder_holds_everything_that_it_promises(whole: Path) -> None:
         "config.json", "data.json", "last.keras", "average.npz", "state.json", "best-image.keras",
         "mass-bank.npz", "real-bank.npz", "val-series.npz", "best.keras", "history.csv",
         "reading.csv", "val_scores.csv", "metrics.json", "roc.png", "reliability.png",
-        "history.png", "verification.npz", "calibration.npz",
+        "history.png", "verification.npz", "calibration.npz", "figures.json",
     }  # fmt: skip
     assert {path.name for path in whole.iterdir()} == expected
 

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from app.bundle import Bundle
+from app.bundle import Bundle, OperatingPoint
+from app.figures import Figures
 from app.imaging.preprocess import to_tensor
 from app.inference.probability import calibrated
 from tests.training.hybrids import SIDE, small_hybrid
@@ -126,6 +127,19 @@ def test_figures_have_intervals_and_points_have_names(
     by_name = {point["name"]: point for point in metrics["operating_points"]}
     assert by_name["sensitivity-90"]["sensitivity"] >= 0.9
     assert by_name["specificity-90"]["specificity"] >= 0.9
+
+
+def test_what_the_page_draws_is_what_was_reported(
+    reported: tuple[Hybrid, Breasts, dict[str, Any], Path],
+) -> None:
+    *_, found, run = reported
+    figures = Figures.model_validate_json((run / "figures.json").read_text())
+    assert figures.measured_on == "24 breasts, 48 images of 24 validation patients"
+    assert [point.model_dump(mode="json") for point in figures.operating_points] == [
+        OperatingPoint(**point).model_dump(mode="json") for point in found["operating_points"]
+    ]
+    assert figures.prevalence == found["calibration"]["prevalence"]
+    assert {unit: roc.cases for unit, roc in figures.roc.items()} == {"breast": 24, "image": 48}
 
 
 def test_run_holds_scores_plots_and_images_to_verify_on(
