@@ -59,6 +59,22 @@ PROBLEMS = MappingProxyType(
         "unknown_class": Problem(
             422, "The model has no such class", "GET /v1/models lists the classes."
         ),
+        # who may come in
+        "login_required": Problem(
+            401, "Only for users and keys", "Log in, or send `Authorization: Bearer KEY`."
+        ),
+        "login_failed": Problem(401, "The login failed", "Check user and password."),
+        "login_locked": Problem(
+            429, "Too many failed logins", "Try again after the time in Retry-After."
+        ),
+        "csrf_failed": Problem(
+            403,
+            "The request may come from another site",
+            "Send the `csrf` of GET /session as X-CSRF-Token, from the service's own page.",
+        ),
+        "provider_unreachable": Problem(
+            502, "The OpenID provider cannot be reached", "Try again, or log in another way."
+        ),
         # limits
         "body_too_large": Problem(
             413, "The request body is too large", "The limit is MAMMOSEQ_MAX_BODY_BYTES."

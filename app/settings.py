@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
 from app.machine import available_cores, available_memory, has_gpu, processes_for
+
+_ADDRESS = r"^https?://[^\s?#@]+$"
 
 
 def _processes(chosen: dict[str, Any]) -> int:
@@ -65,7 +67,10 @@ class Settings(BaseSettings):
     )
     max_requests: int = Field(64, ge=1, description="requests in flight; beyond: `overloaded`")
     max_bytes_in_flight: int = Field(
-        2**30, ge=1, description="bodies of requests in flight, bytes; beyond: `overloaded`"
+        2**30,
+        ge=1,
+        description="bodies of requests in flight, and pixels that clients have not yet taken, "
+        "bytes; beyond: `overloaded`",
     )
     remembered_bytes: int = Field(
         32 * 2**20,
@@ -93,6 +98,57 @@ class Settings(BaseSettings):
         "refuse",
         description="what the quality gate does unless a request says `?gate=`; `warn` is for "
         "research",
+    )
+
+    access: Literal["auto", "open", "login"] = Field(
+        "auto",
+        description="who may come in: `open` anybody, `login` only with a session or a key; `auto` "
+        "is `open` on a loopback address unless something below is set",
+    )
+    users: SecretStr | None = Field(
+        None,
+        description="`name:hash` of who may log in, separated by white space; "
+        "`python -m app.access user NAME` makes one",
+    )
+    users_file: Path | None = Field(
+        None, description="the same, one a line; read again when it changes"
+    )
+    api_keys: SecretStr | None = Field(
+        None,
+        description="`name:hash` of keys for machines, separated by white space; "
+        "`python -m app.access key NAME` makes one",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="the same, one a line; read again when it changes"
+    )
+    session_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="signs sessions, 32 characters at least; replicas must share it. Unless set "
+        "a new one at each start, which ends all sessions",
+    )
+    session_hours: float = Field(8, gt=0, le=24 * 30, description="how long a login lasts")
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks of proxies, separated by commas, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed",
+    )
+    public_url: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="where browsers find the service, such as `https://mammoseq.example.org`",
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="OpenID provider to log in with; needs client id and secret",
+    )
+    oidc_client_id: str | None = Field(None, min_length=1, description="the service's name there")
+    oidc_client_secret: SecretStr | None = Field(
+        None, min_length=1, description="the service's secret there"
+    )
+    oidc_ca_file: Path | None = Field(
+        None, description="PEM certificates to trust there, in place of the public ones"
     )
 
     @field_validator("accept", mode="before")

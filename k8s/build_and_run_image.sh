@@ -104,6 +104,10 @@ if [ -z "${SAMPLE:-}" ]; then
 fi
 [ -f "$SAMPLE" ] || fail "no sample image: set SAMPLE"
 
+# What python -m app.access key prints: a key, and the line with its hash for the service.
+key=mammoseq_$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')
+key_line=check:$(printf '%s' "$key" | sha256sum | cut -d ' ' -f 1)
+
 say "running it: read-only, no capability, no network, $memory of memory"
 podman run --detach --name "$container" \
     --read-only --read-only-tmpfs=false \
@@ -112,6 +116,7 @@ podman run --detach --name "$container" \
     --memory "$memory" --memory-swap "$memory" \
     --network none \
     --env MAMMOSEQ_DEVICE="$device" \
+    --env MAMMOSEQ_API_KEYS="$key_line" \
     "$image" > /dev/null
 
 # The client is inside: without a network nothing outside can reach the service.
@@ -157,12 +162,16 @@ assert status["NoNewPrivs"].strip() == "1", "new privileges possible"
 assert os.environ.get("ORT_DISABLE_TELEMETRY") == "1", "ONNX Runtime would report usage"
 PYTHON
 
+[ "$(status_of /v1/models)" = 401 ] || fail "answers without a key"
+
 say "posting $SAMPLE to /predict"
-inside python -c '
-import json, sys, time, urllib.request
+inside env KEY="$key" python -c '
+import json, os, sys, time, urllib.request
 body = sys.stdin.buffer.read()
 request = urllib.request.Request(
-    "http://127.0.0.1:8000/predict", data=body, headers={"Content-Type": sys.argv[1]}
+    "http://127.0.0.1:8000/predict",
+    data=body,
+    headers={"Content-Type": sys.argv[1], "Authorization": "Bearer " + os.environ["KEY"]},
 )
 begin = time.monotonic()
 answer = json.load(urllib.request.urlopen(request, timeout=60))

@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
         "app.machine",
     ),
+    "app.access": ("app.access", "app.settings", "app.problems"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
     "app.bridge": ("app.bridge",),
     "app.api": ("app",),
@@ -129,7 +130,7 @@ def _answered_codes(path: Path) -> Iterator[str]:
     for node in ast.parse(path.read_text()).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         names = {target.id for target in targets if isinstance(target, ast.Name)}
-        if names & {"_IMAGE_CODES", "_SERIES_CODES"}:
+        if names & {"_IMAGE_CODES", "_SERIES_CODES", "_LOGIN_CODES"}:
             continue
         documenting = {
             id(inner)

@@ -55,7 +55,7 @@ class Admit:
         request = Request(scope)
         try:
             patience = _patience(request)
-            admitted = self._admission.admit(_length(request), patience)
+            admitted = self._admission.admit(_length(request), patience, scope["path"])
         except Refusal as refusal:
             await problem_response(request, refusal)(scope, receive, send)
             return

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
 from app import metrics
-from app.api import errors, page, pixels, predict, service
+from app.access.entrance import Entrance
+from app.api import errors, login, page, pixels, predict, service
 from app.api.admit import Admit
-from app.api.errors import ProblemBody
+from app.api.errors import ProblemBody, documented
+from app.api.guard import Guard, is_public
 from app.api.observe import Observe
+from app.api.processes import shared_folder
 from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.bundle import DISCLAIMER
@@ -20,10 +24,24 @@ from app.inference.pipeline import Pipeline
 from app.settings import Settings
 
 VERSION = "0.4.0"
+# Either; none is needed where the service is open
+_SECURITY = {
+    "key": {"type": "http", "scheme": "bearer", "description": "an API key (docs/security.md)"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-mammoseq",
+        "description": "from POST /session; what is not GET needs its `csrf` as X-CSRF-Token, too",
+    },
+}
 
 
-def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
-    """Build the application; it stops ``pipeline`` when it shuts down."""
+def create_application(
+    pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
+) -> FastAPI:
+    """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
+    settings unless given."""
+    entrance = entrance or Entrance(settings, shared_folder)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -44,12 +62,19 @@ def create_application(pipeline: Pipeline, settings: Settings) -> FastAPI:
     application.state.pipeline = pipeline
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
+    application.state.entrance = entrance
+    if entrance.provider is not None:
+        from app.api.oidc import Login  # not above: what it loads takes 15 MB
+
+        application.state.oidc = Login(entrance.provider)
     application.include_router(service.router)
+    application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
     application.include_router(page.router)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
+    application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
     _document(application)
@@ -71,15 +96,29 @@ def _capacity(settings: Settings) -> Capacity:
 
 
 def _document(application: FastAPI) -> None:
-    """Add what the routes refer to: the schemas of a problem, of bodies and of a header."""
+    """Add what the routes refer to, the schemas of a problem, of bodies and of a header, and who
+    may come in."""
     generate = application.openapi
 
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody):
+        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, login.Credentials):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
+        schema["components"]["securitySchemes"] = _SECURITY
+        for path, operations in schema["paths"].items():
+            if not is_public(path):
+                for method, operation in operations.items():
+                    _guarded(method, operation)
         return schema
 
     application.openapi = openapi  # type: ignore[method-assign]
+
+
+def _guarded(method: str, operation: dict[str, Any]) -> None:
+    """Describe what ``Guard`` asks for and how it refuses."""
+    operation["security"] = [{name: []} for name in _SECURITY]
+    codes = ["login_required"] if method == "get" else ["login_required", "csrf_failed"]
+    for status, response in documented(*codes).items():
+        operation["responses"].setdefault(str(status), response)

@@ -45,7 +45,9 @@ def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
         advice=problem.advice,
         request_id=request.state.request_id,
     )
-    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else None
+    headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 15.5.2
     return JSONResponse(
         body.model_dump(), problem.status, headers, media_type="application/problem+json"
     )

@@ -25,13 +25,13 @@ router = APIRouter()
 
 _PART = 1 << 20  # bytes that are handed to a connection at a time
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_OF_A_FILE = {
+_OF_A_FILE = (
     "application/octet-stream",
     "application/dicom",
     "image/png",
     "image/jpeg",
     "image/tiff",
-}
+)
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pixels row by row, uint8 or little endian uint16",

@@ -68,7 +68,8 @@ _OTHER_FORMS: dict[int | str, dict[str, Any]] = {
         }
     }
 }
-# Problems that only one of the two routes has; every other may come of both
+# Problems that neither has, or one of the two; every other may come of both
+_LOGIN_CODES = ("login_failed", "login_locked", "provider_unreachable")
 _IMAGE_CODES = ("several_files",)
 _SERIES_CODES = (
     "invalid_series", "unknown_file", "undescribed_file", "ambiguous_file_name", "no_exam_date",
@@ -79,7 +80,7 @@ _SERIES_CODES = (
 
 def _documented(*but: str) -> dict[int | str, dict[str, Any]]:
     """What a route may answer: every form of result, and every problem ``but`` those."""
-    return _OTHER_FORMS | documented(*(code for code in PROBLEMS if code not in but))
+    return _OTHER_FORMS | documented(*(code for code in PROBLEMS if code not in but + _LOGIN_CODES))
 
 
 @router.post(

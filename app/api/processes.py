@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,8 +34,9 @@ def supervise(settings: Settings) -> int:
     # Each reads the settings again, and must not count the cores again
     os.environ["MAMMOSEQ_PROCESSES"] = str(settings.processes)
     os.environ["MAMMOSEQ_WORKERS"] = str(settings.workers)
-    in_memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
-    with TemporaryDirectory(prefix="mammoseq-", dir=in_memory) as folder:
+    if settings.session_secret is None:  # a session of one is a session of all
+        os.environ["MAMMOSEQ_SESSION_SECRET"] = secrets.token_hex()
+    with _private_folder() as folder:
         os.environ[_FOLDER] = folder
         config = uvicorn.Config(
             "app.api.server:application",
@@ -57,14 +60,16 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "access_log": False,  # metrics count; a path or query may hold anything
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "server_header": False,
+        "proxy_headers": bool(settings.trusted_proxies),
+        "forwarded_allow_ips": settings.trusted_proxies,
         # answered only once the imports are done, which takes longer on a cold disk
         "timeout_worker_healthcheck": 30,
     }
 
 
 def shared_folder() -> Path:
-    """Where the processes find what they share."""
-    return Path(os.environ[_FOLDER])
+    """Where the processes find what they share; a lone one has such a folder, too."""
+    return Path(os.environ.get(_FOLDER) or _own_folder().name)
 
 
 def first_to(task: str) -> bool:
@@ -76,6 +81,17 @@ def first_to(task: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+@cache
+def _own_folder() -> TemporaryDirectory[str]:
+    """Removed when this process ends."""
+    return _private_folder()
+
+
+def _private_folder() -> TemporaryDirectory[str]:
+    in_memory = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    return TemporaryDirectory(prefix="mammoseq-", dir=in_memory)
 
 
 def end_with_supervisor() -> None:

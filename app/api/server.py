@@ -12,10 +12,14 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from app import metrics
+from app.access.entrance import Entrance
+from app.access.faults import AccessError
+from app.access.hosts import is_loopback
+from app.access.onetime import USER
 from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
 from app.api.bodies import LargeBodyProtocol
-from app.api.processes import end_with_supervisor, first_to, server_options
+from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
@@ -24,7 +28,15 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (BundleError, DeviceError, GraphError)
+_REFUSALS = (AccessError, BundleError, DeviceError, GraphError)
+_FIRST_PASSWORD = """\
+Nobody is named who may log in. For a first look there is the user `{user}` with the password
+
+    {password}
+
+It is good for one login. For users that stay, run `python -m app.access user NAME` and put the
+line that it prints into MAMMOSEQ_USERS, or into the file of MAMMOSEQ_USERS_FILE
+(docs/security.md)."""
 
 
 def serve(settings: Settings) -> int:
@@ -56,6 +68,7 @@ def application() -> FastAPI:
 
 def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
+    entrance = Entrance(settings, shared_folder)
     bundle = load_bundle(find_bundle(settings.model_store, settings.model))
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
         raise BundleError(
@@ -66,8 +79,9 @@ def _started(settings: Settings) -> FastAPI:
     LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
     if first_to("print"):
         _print_start(pipeline, settings)
+        _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    return create_application(pipeline, settings)
+    return create_application(pipeline, settings, entrance)
 
 
 def _print_start(pipeline: Pipeline, settings: Settings) -> None:
@@ -88,6 +102,21 @@ def _print_start(pipeline: Pipeline, settings: Settings) -> None:
         f"on {pipeline.sessions.provider}; {manifest.intended_use}"
     )
     print("machine", json.dumps(machine), flush=True)
+
+
+def _print_access(entrance: Entrance, settings: Settings) -> None:
+    access = {
+        "access": "login" if entrance.required else "open",
+        "users": len(entrance.users),
+        "api_keys": len(entrance.keys),
+        "oidc": entrance.provider is not None,
+    }
+    print("access", json.dumps(access), flush=True)
+    if not entrance.required and not is_loopback(settings.host):
+        print(f"open to everybody who reaches {settings.host}: MAMMOSEQ_ACCESS=open", flush=True)
+    if entrance.one_time is not None:
+        password = entrance.one_time.made()
+        print(_FIRST_PASSWORD.format(user=USER, password=password), flush=True)
 
 
 def _print_refusal(error: Exception) -> None:

@@ -78,7 +78,7 @@ def _authenticate(archive: httpx.Client, service: httpx.Client, settings: Settin
     if settings.archive_token is not None:
         archive.headers["Authorization"] = f"Bearer {_secret(settings.archive_token)}"
     if settings.service_api_key is not None:
-        service.headers["X-API-Key"] = _secret(settings.service_api_key)
+        service.headers["Authorization"] = f"Bearer {_secret(settings.service_api_key)}"
 
 
 def _secret(value: SecretStr | None) -> str:

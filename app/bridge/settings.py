@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         HttpUrl("http://127.0.0.1:8000"), description="where Mammoseq answers"
     )
     service_api_key: SecretStr | None = Field(
-        None, description="sent to the service as `X-API-Key`"
+        None, description="key for the service, sent as `Authorization: Bearer`"
     )
     ca_file: Path | None = Field(
         None, description="PEM certificates to trust, on both sides, in place of the public ones"

@@ -1,13 +1,15 @@
 """Which requests are let in: those that will not wait too long.
 
 How long a request would wait is known from the images before it and from what images cost lately
-(Little, 1961). All of it happens on the event loop, before the body is read.
+(Little, 1961): those that are read and those that are only shown each by themselves. All of it
+happens on the event loop, before the body is read.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 
 from app import metrics
@@ -30,6 +32,17 @@ class Capacity:
     bytes: int
 
 
+@dataclass
+class _Kind:
+    """What an image of a kind of request costs, and how many of them are under way."""
+
+    seconds: float = _FIRST_GUESS_SECONDS
+    images: int = 0
+
+    def learn(self, newest: float) -> None:
+        self.seconds += _MEMORY * (newest - self.seconds)
+
+
 @dataclass(eq=False)
 class Admitted:
     """A request that was let in, until it is answered and released."""
@@ -37,6 +50,7 @@ class Admitted:
     turn: Turn
     bytes: int
     until: float | None  # its deadline, of ``time.monotonic``
+    kind: str
     images: int = 1  # until its files are known
 
 
@@ -45,8 +59,7 @@ class Admission:
 
     def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
-        self._seconds_per_image = _FIRST_GUESS_SECONDS
-        self._images = 0
+        self._kinds: defaultdict[str, _Kind] = defaultdict(_Kind)
         self._bytes = 0
         self._requests = 0
 
@@ -59,11 +72,12 @@ class Admission:
     def expected_wait(self) -> float:
         """Seconds that a request would wait now for its first turn, as far as is known."""
         idle = self._requests < self._capacity.workers
-        return 0.0 if idle else self._images * self._seconds_per_image / self._capacity.workers
+        return 0.0 if idle else self._work() / self._capacity.workers
 
-    def admit(self, length: int, patience: float | None) -> Admitted:
+    def admit(self, length: int, patience: float | None, kind: str = "") -> Admitted:
         """Let a request in whose body has ``length`` bytes and that must be answered within
-        ``patience`` seconds. Raises ``Refusal`` (``overloaded``) with the time to try again."""
+        ``patience`` seconds; images of one ``kind`` cost about the same. Raises ``Refusal``
+        (``overloaded``) with the time to try again."""
         wait, capacity = self.expected_wait, self._capacity
         longest = capacity.seconds if patience is None else min(capacity.seconds, patience)
         metrics.EXPECTED_WAIT.set(wait)
@@ -72,10 +86,10 @@ class Admission:
         if self._bytes and self._bytes + length > capacity.bytes:
             raise self._overloaded("Too many bytes of images wait")
         until = None if patience is None else time.monotonic() + patience
-        admitted = Admitted(Turn(), length, until)
+        admitted = Admitted(Turn(), length, until, kind)
         self._requests += 1
         self._bytes += length
-        self._images += admitted.images
+        self._kinds[kind].images += admitted.images
         self._publish()
         return admitted
 
@@ -97,11 +111,12 @@ class Admission:
 
         Raises ``Refusal`` (``overloaded``) if they could not be done by its deadline.
         """
+        kind, more = self._kinds[admitted.kind], images - admitted.images
         if admitted.until is not None:
-            work = (self._images - admitted.images + images) * self._seconds_per_image
+            work = self._work() + more * kind.seconds
             if images > 1 and time.monotonic() + work / self._capacity.workers > admitted.until:
                 raise self._overloaded("So many images cannot be done by the deadline")
-        self._images += images - admitted.images
+        kind.images += more
         admitted.images = images
         self._publish()
 
@@ -109,15 +124,19 @@ class Admission:
         """There is an answer, or none will be: the next may have the place, but what is held stays
         until the answer was sent."""
         self._requests -= 1
-        self._images -= admitted.images
+        kind = self._kinds[admitted.kind]
+        kind.images -= admitted.images
         if admitted.turn.busy_seconds and not admitted.turn.abandoned:
-            newest = admitted.turn.busy_seconds / admitted.images
-            self._seconds_per_image += _MEMORY * (newest - self._seconds_per_image)
+            kind.learn(admitted.turn.busy_seconds / admitted.images)
         self._publish()
 
     def release(self, admitted: Admitted) -> None:
         """After ``answer``: what was held for the request is let go."""
         self._bytes -= admitted.bytes
+
+    def _work(self) -> float:
+        """Seconds of a worker that all images under way cost."""
+        return sum(kind.images * kind.seconds for kind in self._kinds.values())
 
     def _overloaded(self, why: str) -> Refusal:
         retry = max(1, math.ceil(_PART * self.expected_wait))
@@ -125,4 +144,4 @@ class Admission:
 
     def _publish(self) -> None:
         metrics.IN_FLIGHT.set(self._requests)
-        metrics.WAITING_IMAGES.set(self._images)
+        metrics.WAITING_IMAGES.set(sum(kind.images for kind in self._kinds.values()))

@@ -16,6 +16,8 @@ const OF_THE_GATE = [
   "not_a_mammogram", "unfamiliar_image", "nothing_to_read",
 ];
 
+const BELOW = "(max-width: 760px)"; // where the result lies below the shelf
+
 applyTheme();
 document.title = words.page.title;
 const app = el("div", { id: "app" });
@@ -173,7 +175,7 @@ function readView(model) {
       shown?.destroy();
       shown = showResult(result, reading, known, points);
       fill(said, words.read.done(reading.breasts.length));
-      result.scrollIntoView?.({ block: "nearest" });
+      if (matchMedia(BELOW).matches) result.scrollIntoView();
     } catch (problem) {
       if (problem.name === "AbortError") fill(said, words.read.cancelled);
       else refused(problem);

@@ -126,9 +126,26 @@ function framesOf(breast) {
       const viewer = createViewer(element, { name });
       const state = el("p", { class: "frame-state", role: "status" }, words.result.loading);
       element.append(state);
+      if (imagesOf(breast) > 1) element.append(aloneButton(element, name));
       return { ...seen, element, viewer, exam, place, state, name };
     }),
   );
+}
+
+const imagesOf = ({ exams }) => exams.reduce((sum, { images }) => sum + images.length, 0);
+
+/** Gives an image the place of all, and back. */
+function aloneButton(frame, name) {
+  const button = el("button", {
+    type: "button", class: "alone", "aria-pressed": "false", "aria-label": words.result.aloneAbout(name),
+    on: { click },
+  }, words.result.alone);
+  function click() {
+    const isAlone = frame.classList.toggle("is-alone");
+    button.setAttribute("aria-pressed", String(isAlone));
+    fill(button, isAlone ? words.result.together : words.result.alone);
+  }
+  return button;
 }
 
 function columnsOf(breast, frames) {
@@ -161,12 +178,15 @@ async function load(frames, signal) {
 }
 
 /** The result on the picture, as the exam was read when it was the last. */
-function printResult({ viewer, image, exam, name }, { breast, point }) {
+function printResult({ viewer, image, exam }, { breast, point }) {
   const last = exam === breast.exams.at(-1);
   const isCalled = exam.after >= point.threshold;
   fill(
     viewer.corner("top-left"),
-    el("span", { class: "print-name" }, name),
+    el("span", { class: "print-name" },
+      ...words.result.frameParts(image, exam.date, breast.laterality).flatMap((part) => [
+        el("span", {}, part), " ",
+      ])),
     image.inverted ? el("span", {}, words.result.inverted) : null,
   );
   fill(
@@ -174,7 +194,9 @@ function printResult({ viewer, image, exam, name }, { breast, point }) {
     el(
       "strong",
       { class: `print-result ${isCalled ? "is-positive" : "is-negative"}` },
-      words.result.printed(breast.positiveClass, exam.after),
+      el("span", {}, words.classes(breast.positiveClass)),
+      " ",
+      el("span", {}, words.numbers.percentFine(exam.after)),
     ),
     el("span", {}, last ? words.result.called(isCalled, point) : words.result.soFar),
   );

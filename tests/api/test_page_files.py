@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -21,6 +23,22 @@ def test_page_is_at_the_root(server: Service) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.content == (WEB / "index.html").read_bytes()
+
+
+def test_every_file_that_the_page_names_is_there(server: Service) -> None:
+    """From the page on: what it links, and what that imports."""
+    found: dict[str, str] = {}
+    waiting = ["/"]
+    while waiting:
+        address = waiting.pop()
+        answer = server.get(address)
+        assert answer.status_code == 200, address
+        found[address] = answer.text
+        named = re.findall(r'(?:href|src)="(/web/[^"]+)"', answer.text)
+        imported = re.findall(r'(?:from|import) "(\.[^"]+)"', answer.text)
+        named += [urljoin(address, path) for path in imported]
+        waiting += [name for name in set(named) if name not in found and name not in waiting]
+    assert {"/web/style.css", "/web/main.js", "/web/strings/en.js"} <= set(found)
 
 
 @pytest.mark.parametrize(

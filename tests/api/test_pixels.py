@@ -44,6 +44,7 @@ IMAGES = {
     "big endian": real_dicom("explicit_bigendian"),
     "jpeg lossless": real_dicom("jpeg_lossless_sv1"),
     "8-bit png": png(breast()),
+    "negative": png(255 - breast()),
     "16-bit png": png(GREYS),
     "16-bit tiff": encoded(".tif", DEEP),
     "8-bit jpeg": encoded(".jpg", breast()),
@@ -305,8 +306,18 @@ class Reader:
         return b"".join(parts)
 
 
-def reader(client: httpx.Client) -> Reader:
+@pytest.fixture
+def readers() -> Iterator[list[socket.socket]]:
+    """Connections that are closed at the end, whatever happens: a server waits for them."""
+    opened: list[socket.socket] = []
+    yield opened
+    for connection in opened:
+        connection.close()
+
+
+def reader(client: httpx.Client, readers: list[socket.socket]) -> Reader:
     connection = socket.socket()
+    readers.append(connection)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # the kernel takes little
     connection.settimeout(30)
     connection.connect((client.base_url.host, client.base_url.port or 80))
@@ -319,10 +330,10 @@ def reader(client: httpx.Client) -> Reader:
 
 
 def test_answers_that_slow_clients_have_not_taken_count(
-    bundle_folder: Path, tmp_path: Path
+    bundle_folder: Path, tmp_path: Path, readers: list[socket.socket]
 ) -> None:
     with serving(bundle_folder, tmp_path, max_bytes_in_flight=2 * ANSWER_BYTES) as service:
-        slow = [reader(service.client) for _ in range(2)]
+        slow = [reader(service.client, readers) for _ in range(2)]
         assert [each.status for each in slow] == [200, 200]
         assert service.metric("mammoseq_in_flight_requests") == 0
         refused(service.post("/pixels", content=film()), "overloaded")
@@ -348,8 +359,10 @@ def impatient(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx
         yield client
 
 
-def test_client_that_takes_nothing_is_disconnected(impatient: httpx.Client) -> None:
-    stuck = reader(impatient)
+def test_client_that_takes_nothing_is_disconnected(
+    impatient: httpx.Client, readers: list[socket.socket]
+) -> None:
+    stuck = reader(impatient, readers)
     refused(impatient.post("/pixels", content=film()), "overloaded")
     deadline = time.monotonic() + 20
     while impatient.post("/pixels", content=film()).status_code == 429:
@@ -362,8 +375,10 @@ def test_client_that_takes_nothing_is_disconnected(impatient: httpx.Client) -> N
     assert taken < ANSWER_BYTES
 
 
-def test_client_that_takes_its_answer_slowly_gets_it_all(impatient: httpx.Client) -> None:
-    slow = reader(impatient)
+def test_client_that_takes_its_answer_slowly_gets_it_all(
+    impatient: httpx.Client, readers: list[socket.socket]
+) -> None:
+    slow = reader(impatient, readers)
     taken, start = len(slow.begun), time.monotonic()
     while taken < ANSWER_BYTES:
         if time.monotonic() - start < 2:  # several times the patience

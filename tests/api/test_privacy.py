@@ -100,6 +100,8 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
     for data in single:
         made.append(("/predict", {"content": data, "params": {"overlay": "none"}}))
         made.append(("/predict", {"files": {"file": (name, data)}}))
+        made.append(("/pixels", {"content": data}))
+        made.append(("/pixels", {"content": data, "params": {"long_side": 64}}))
     other = planted(dicom(breast()), PatientID=f"{MARKER}-2")
     right = planted(dicom(breast()), PatientID=f"{MARKER}-4711", ImageLaterality="R")
     prior = planted(dicom(breast()), PatientID=f"{MARKER}-4711", StudyDate="20141004")
@@ -131,6 +133,8 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
         made.append(("/predict", {"content": WHOLE, "params": {query: f"{MARKER}^{SHORT}"}}))
     made.append(("/predict/series", {"content": other, "params": {**objects, "gate": "refuse"}}))
     made.append((f"/{MARKER}", {"content": b""}))
+    made.append(("/pixels", {"files": {"file": (name, WHOLE)}}))
+    made.append((f"/pixels?long_side={MARKER}", {"content": WHOLE}))
     made.append((f"/predict?operating_point={MARKER}", {"content": WHOLE}))
     made.append((f"/predict?target={MARKER}", {"content": WHOLE}))
     made.append((f"/predict?overlay={MARKER}", {"content": WHOLE}))
@@ -182,8 +186,10 @@ def exchange(
             if options.get("headers", {}).get("Accept") in FORMS and response.status_code == 200:
                 continue  # meant for those who know the patient: see below
             headers = "\n".join(f"{k}: {v}" for k, v in response.headers.items())
-            answers.append((path, response.status_code, f"{headers}\n\n{response.text}"))
-        answers.append(("/metrics", 200, service.get("/metrics").text))
+            pixels = response.headers["content-type"] == "application/octet-stream"
+            text = "" if pixels else response.text  # which may hold any five letters by chance
+            answers.append((path, response.status_code, f"{headers}\n\n{text}"))
+        answers += [(path, 200, service.get(path).text) for path in ("/metrics", "/state")]
         service.terminate()
         return answers, service.printed()
 
@@ -200,6 +206,8 @@ def test_planted_files_reach_every_part_of_the_service(
     assert ("/predict", 200) in statuses
     assert ("/predict", 422) in statuses
     assert ("/predict", 415) in statuses
+    assert ("/pixels", 200) in statuses
+    assert ("/pixels", 422) in statuses
     assert ("/predict/series", 200) in statuses
     assert ("/predict/series", 422) in statuses
     for code in (

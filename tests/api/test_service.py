@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
@@ -182,6 +183,7 @@ def test_openapi_describes_the_answers_that_are_given(
         ),
         ("/v1/models", "get"): server.get("/v1/models"),
         ("/healthz/ready", "get"): server.get("/healthz/ready"),
+        ("/state", "get"): server.get("/state"),
     }
     for (path, method), response in given.items():
         assert response.status_code == 200
@@ -189,6 +191,15 @@ def test_openapi_describes_the_answers_that_are_given(
     problem = server.post("/predict", content=b"hello")
     content = openapi["paths"]["/predict"]["post"]["responses"]["415"]["content"]
     validate(openapi, content["application/problem+json"]["schema"], problem.json())
+
+
+def test_openapi_describes_the_header_of_pixels(server: Service, openapi: dict[str, Any]) -> None:
+    answer = openapi["paths"]["/pixels"]["post"]["responses"]["200"]
+    assert set(answer["content"]) == {"application/octet-stream"}
+    described = answer["headers"]["Mammoseq-Image"]["content"]["application/json"]["schema"]
+    header = server.post("/pixels", content=dicom(breast())).headers["mammoseq-image"]
+    assert header.isascii()
+    validate(openapi, described, json.loads(header))
 
 
 def test_openapi_tells_what_may_be_sent(openapi: dict[str, Any]) -> None:

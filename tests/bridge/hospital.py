@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from app.access.keys import hash_of, new_key
 from tests.bridge.processes import Part, bridge, service, started, until
 from tests.bridge.studies import Sent
 from tests.orthanc import Orthanc, running_orthanc
@@ -48,10 +49,11 @@ class Hospital:
 
 @contextmanager
 def running_hospital(bundle_folder: Path, folder: Path) -> Iterator[Hospital]:
-    """A fresh archive; everything is killed at the end."""
+    """A fresh archive, and a service that asks for a key; everything is killed at the end."""
+    key = new_key()
     with running_orthanc(folder) as archive:
-        mammoseq = service(bundle_folder, folder)
-        between = bridge(archive, mammoseq.url, folder)
+        mammoseq = service(bundle_folder, folder, access="login", api_keys=f"bridge:{hash_of(key)}")
+        between = bridge(archive, mammoseq.url, folder, service_api_key=key)
         with started(mammoseq, between):
             yield Hospital(folder, archive, mammoseq, between)
 

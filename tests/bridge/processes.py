@@ -74,10 +74,10 @@ class Part:
         return httpx.get(f"{self.url}/metrics", trust_env=False).text
 
 
-def service(bundle_folder: Path, folder: Path) -> Part:
+def service(bundle_folder: Path, folder: Path, **settings: object) -> Part:
     """Mammoseq, with a gate that lets synthetic breasts pass."""
     port = free_port()
-    env = environment(bundle_folder, port=port, gate="warn", workers=1)
+    env = environment(bundle_folder, port=port, gate="warn", workers=1, **settings)
     return Part("app", env, port, "/healthz/ready", folder / "service.log")
 
 

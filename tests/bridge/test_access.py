@@ -1,4 +1,4 @@
-"""An archive behind TLS with a certificate of its own, and a password."""
+"""An archive behind TLS with a certificate of its own, and a password; a service with keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from socket import SHUT_WR, create_connection, socket
 import httpx
 import pytest
 
-from tests.bridge.processes import Part, bridge, started, until
+from app.access.keys import hash_of, new_key
+from tests.bridge.processes import Part, bridge, service, started, until
 from tests.orthanc import Orthanc, running_orthanc
 from tests.real_parts import require
 
@@ -110,3 +111,24 @@ def test_the_archive_is_reached_with_its_certificate_and_the_password(
         until(lambda: part.metric(sample) > 0, seconds=10, what=sample)
         assert (part.metric(ANSWERED) > 0) == (code is None)
         assert password not in part.printed()
+
+
+def test_without_the_right_key_the_bridge_waits_and_says_why(
+    guarded: Guarded, bundle_folder: Path, tmp_path: Path
+) -> None:
+    """With it, the other tests have studies read."""
+    mammoseq = service(
+        bundle_folder, tmp_path, access="login", api_keys=f"bridge:{hash_of(new_key())}"
+    )
+    part = bridge(
+        guarded.archive,
+        mammoseq.url,
+        tmp_path,
+        archive_user=LOGIN[0],
+        archive_password=LOGIN[1],
+        service_api_key="S3CRET-of-another",
+    )
+    sample = 'mammoseq_bridge_failures_total{code="http_401",side="service"}'
+    with started(mammoseq, part):
+        until(lambda: part.metric(sample) > 0, seconds=10, what=sample)
+        assert "S3CRET" not in part.printed() + mammoseq.printed()

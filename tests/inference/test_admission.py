@@ -165,3 +165,18 @@ def test_answer_that_is_not_sent_yet_keeps_its_bytes_but_not_its_place() -> None
         door.hold(small, 11)
     door.release(slow)
     door.hold(small, 11)
+
+
+def test_expensive_images_of_one_kind_say_nothing_of_another() -> None:
+    door = taught(0.02, seconds=1.0)
+    for _ in range(200):
+        answer(door, door.admit(0, None, "shown"), 2.0)
+    assert let_in(door) == pytest.approx(100, abs=2)
+
+
+def test_images_of_every_kind_are_waited_for() -> None:
+    door = taught(0.02, seconds=1.0)
+    for _ in range(200):
+        answer(door, door.admit(0, None, "shown"), 1.0)
+    door.admit(0, None, "shown")
+    assert let_in(door) == pytest.approx(50, abs=2)

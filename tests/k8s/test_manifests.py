@@ -187,11 +187,36 @@ def test_user_is_the_one_of_the_image(pod):
 
 
 def test_the_only_writable_place_is_a_bounded_tmp_in_memory(pod, container):
-    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
-    (volume,) = pod["volumes"]
+    mounts = [mount for mount in container["volumeMounts"] if not mount.get("readOnly")]
+    assert mounts == [{"name": "tmp", "mountPath": "/tmp"}]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "tmp"]
     assert volume["emptyDir"]["medium"] == "Memory"
     limit = container["resources"]["limits"]["memory"]
     assert quantity(volume["emptyDir"]["sizeLimit"]) <= quantity(limit) / 2
+
+
+def test_users_and_keys_come_from_one_secret_that_may_be_missing(manifests, pod, container):
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "access"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "access"]
+    assert volume["secret"]["optional"] is True
+    assert mount["readOnly"] is True
+    assert "subPath" not in mount, "a changed Secret would not arrive"
+    files = {f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
+    settings = manifests["ConfigMap"]["data"]
+    assert files == {settings["MAMMOSEQ_USERS_FILE"], settings["MAMMOSEQ_API_KEYS_FILE"]}
+    (secret,) = [
+        variable["valueFrom"]["secretKeyRef"]
+        for variable in container["env"]
+        if variable["name"] == "MAMMOSEQ_SESSION_SECRET"
+    ]
+    assert secret["name"] == volume["secret"]["secretName"]
+    assert secret["optional"] is True
+
+
+def test_nothing_in_the_manifests_opens_the_service(manifests, container):
+    named = manifests["ConfigMap"]["data"].keys() | {one["name"] for one in container["env"]}
+    assert "MAMMOSEQ_ACCESS" not in named
+    assert not [line for line in dockerfile("ENV") if "MAMMOSEQ_ACCESS" in line]
 
 
 def test_requests_do_not_exceed_limits(container):

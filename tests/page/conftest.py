@@ -19,7 +19,7 @@ FOLDERS = {"web": HERE.parents[1] / "app" / "web", "test": HERE}
 
 
 class Site(ThreadingHTTPServer):
-    """Serves ``/web/`` from the page's files, ``/test/`` from this folder, and ``bodies`` by path."""
+    """Serves ``/web/`` from the page's files, ``/test/`` from here, and ``bodies`` by path."""
 
     daemon_threads = True
 

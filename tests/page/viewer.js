@@ -36,9 +36,14 @@ window.bench = {
     main.append(createLegend(heatmap));
   },
 
-  /** What is on the canvas of a viewer once all is drawn: base64 of red, green, blue, alpha. */
+  /** What is on the canvas of a viewer once all is drawn. */
   async seen(viewer) {
     await this.viewers[viewer].toBlob();
+    return this.canvas(viewer);
+  },
+
+  /** What is on it now: base64 of red, green, blue, alpha. */
+  canvas(viewer) {
     const canvas = this.viewers[viewer].element.querySelector("canvas");
     const { width, height } = canvas;
     const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);

@@ -102,6 +102,9 @@ function problem({ code, title, detail }) {
   return place ? `${text} ${detail}` : text;
 }
 
+const frameParts = (image, date, side) =>
+  [[side ?? image.laterality, image.view].filter(Boolean).join(" "), date].filter(Boolean);
+
 const wait = (seconds) =>
   seconds > 90 ? many(Math.ceil(seconds / 60), "minute", "minutes") : many(seconds, "second", "seconds");
 const whole = (value) => String(Math.round(value));
@@ -127,10 +130,7 @@ export default {
   numbers: {
     percent,
     percentFine,
-    points: (change) =>
-      change === null
-        ? ""
-        : `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)} points`,
+    points: (change) => `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)}`,
   },
   problem,
   problems,
@@ -206,14 +206,16 @@ export default {
     breast: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "Breast",
     headline: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "One breast, side unknown",
     exam: (date) => (date ? `Exam of ${date}` : "Exam"),
-    frame: (image, date, side) =>
-      [side ?? image.laterality, image.view, date].filter(Boolean).join(" ") || "Mammogram",
+    frame: (...known) => frameParts(...known).join(" ") || "Mammogram",
+    frameParts,
+    alone: "Enlarge",
+    aloneAbout: (name) => `Enlarge ${name}`,
+    together: "All exams",
     loading: "Loading the picture …",
     inverted: "shown turned: the file has a bright background",
-    printed: (name, probability) => `${classes[name] ?? name} ${percentFine(probability)}`,
     called: (is, point) =>
       `${is ? "called at" : "not called at"} “${point.name}” (${percentFine(point.threshold)})`,
-    soFar: "as far as this exam",
+    soFar: "so far",
     verdict: (is, point) =>
       is
         ? `At or above the operating point (${percentFine(point.threshold)}): called.`
@@ -229,7 +231,7 @@ export default {
       `${hundred(specificity)} alone. Measured on ${measured_on}.`,
     overTime: "Over time",
     moves: "How much each exam moved the probability",
-    columns: ["Exam", "After", "Probability", "Moved by"],
+    columns: ["Exam", "After", "Probability", "Moved by, points"],
     days: (days) => (days < 60 ? `${days} days` : `${(days / 30.44).toFixed(0)} months`),
     warnings: "Warnings",
     ignored: (count) => `${many(count, "file was", "files were")} left out`,
@@ -270,10 +272,11 @@ export default {
       fit: { label: "Whole picture", key: "0" },
       actualSize: { label: "Every pixel", key: "1" },
       invert: { label: "Black for white", key: "i" },
+      heatmap: { label: "Show the heatmap", key: "h" },
       reset: { label: "As at first", key: "r" },
     },
     oneToOne: "1:1",
-    sliders: { level: "Level", width: "Width", opacity: "Heatmap" },
+    sliders: { level: "Level", width: "Width", opacity: "Opacity" },
     settings: (width, level, zoom, isTurned) =>
       unbroken(`W ${whole(width)}`, `L ${whole(level)}`, percent(zoom), isTurned && "inverted"),
     pointer: ({ column, row, grey, spacing }) => {
@@ -292,7 +295,8 @@ export default {
       means: (target) =>
         `Where the evidence for “${target.replaceAll("_", " ")}” lies, by Grad-CAM. Colours are ` +
         "relative to the largest value of all pictures in this answer.",
-      marks: "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
+      marks:
+        "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
       meansNot: "It is not the outline of a lesion, and no probability at a place.",
     },
     shortcuts: [

@@ -11,7 +11,7 @@ let rest = 0;
 
 /** `paint(isCoarse)` is called when it is time: `soon()` asks for that, `now()` does it finely. */
 export function createPainter(paint) {
-  const painter = { cost: 0, paint };
+  const painter = { paint, cost: 0 }; // of all its pixels, in ms
   return {
     soon() {
       waiting.add(painter);
@@ -30,24 +30,27 @@ function paintAll() {
   const painters = [...waiting];
   waiting.clear();
   const isSlow = painters.reduce((sum, { cost }) => sum + cost, 0) > SLOW;
-  for (const painter of painters) {
-    if (isSlow) {
-      coarse.add(painter);
-      painter.paint(true);
-    } else {
-      paintFinely(painter);
-    }
-  }
+  painters.forEach(isSlow ? paintCoarsely : paintFinely);
   if (isSlow) {
     clearTimeout(rest);
     rest = setTimeout(() => [...coarse].forEach(paintFinely), REST);
   }
 }
 
+function paintCoarsely(painter) {
+  coarse.add(painter);
+  // A quarter of the pixels: what was slow once, as a first frame is, need not stay so
+  painter.cost = 4 * timed(() => painter.paint(true));
+}
+
 function paintFinely(painter) {
   waiting.delete(painter);
   coarse.delete(painter);
+  painter.cost = timed(() => painter.paint(false));
+}
+
+function timed(act) {
   const start = performance.now();
-  painter.paint(false);
-  painter.cost = performance.now() - start;
+  act();
+  return performance.now() - start;
 }

@@ -15,7 +15,8 @@ export function listen(canvas, tool, meant, signal) {
   const down = new Map(); // pointer -> its last position
   let means = null; // of the drag
 
-  const on = (event, listener) => canvas.addEventListener(event, listener, { signal, passive: false });
+  const on = (event, listener) =>
+    canvas.addEventListener(event, listener, { signal, passive: false });
 
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -26,7 +27,7 @@ export function listen(canvas, tool, meant, signal) {
     if (down.size >= 2 || event.button > MOUSE.right) return;
     canvas.setPointerCapture(event.pointerId);
     down.set(event.pointerId, at(event));
-    means = meaning(event, tool());
+    means = down.size === 2 ? "pinch" : meaning(event, tool());
     meant.begin(means);
   }
 
@@ -37,15 +38,17 @@ export function listen(canvas, tool, meant, signal) {
       return;
     }
     const now = at(event);
-    if (down.size === 2) {
-      const other = [...down].find(([pointer]) => pointer !== event.pointerId)[1];
-      const [from, to] = [middle(before, other), middle(now, other)];
-      meant.pan(difference(to, from));
-      meant.zoom(apart(now, other) / apart(before, other), to);
-    } else {
-      meant[means](difference(now, before));
-    }
+    if (means === "pinch") pinch(event.pointerId, before, now);
+    else meant[means](difference(now, before));
     down.set(event.pointerId, now);
+  }
+
+  function pinch(pointer, before, now) {
+    const other = [...down].find(([each]) => each !== pointer)?.[1];
+    if (!other) return; // the finger that is lifted last does nothing more
+    const to = middle(now, other);
+    meant.pan(difference(to, middle(before, other)));
+    meant.zoom(apart(now, other) / apart(before, other), to);
   }
 
   function release(event) {

@@ -7,7 +7,13 @@ const PER_CELL = 24; // colours along a cell: a cell is some hundred pixels of t
 const RING = 12; // radii and lengths in CSS pixels
 const TICK = 8;
 const MARK = "#8fe3ff"; // a hue that neither the image nor the map has
-const HALO = "rgb(0 0 0 / 75%)";
+const HALO = "rgba(0, 0, 0, 0.75)";
+
+/** By map value, as a canvas holds it: alpha is the value. */
+const PALETTE = Uint32Array.from({ length: 256 }, (_, value) => {
+  const [red, green, blue] = colourOf(value / 255);
+  return ((value << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+});
 
 /**
  * @typedef {object} Heatmap
@@ -45,6 +51,8 @@ export function drawHeatmap(context, heatmap, { origin, scale }, { opacity, dens
   const at = ({ row, column }) => [
     origin[0] + (column + 0.5) * scale, origin[1] + (row + 0.5) * scale,
   ];
+  const half = (Math.round(density) % 2) / 2; // a line of one pixel lies on the middle of pixels
+  const sharp = (position) => Math.round(position - half) + half;
   context.save();
   if (heatmap.picture) {
     const { affine: [[a, c, e], [b, d, f]], picture, rows, columns } = heatmap;
@@ -58,14 +66,13 @@ export function drawHeatmap(context, heatmap, { origin, scale }, { opacity, dens
   }
   if (heatmap.box) {
     const { top, left, height, width } = heatmap.box;
-    const [x, y] = [origin[0] + left * scale, origin[1] + top * scale];
+    const [x, y] = [sharp(origin[0] + left * scale), sharp(origin[1] + top * scale)];
+    const [right, bottom] = [left + width, top + height];
     context.beginPath();
-    context.rect(x, y, width * scale, height * scale);
+    context.rect(x, y, sharp(origin[0] + right * scale) - x, sharp(origin[1] + bottom * scale) - y);
     stroke(context, density, 1);
   }
-  if (heatmap.peak) {
-    markPeak(context, at(heatmap.peak), density);
-  }
+  if (heatmap.peak) markPeak(context, at(heatmap.peak), density);
   context.restore();
 }
 
@@ -115,12 +122,6 @@ function coloured({ rows, columns, values }) {
   picture.getContext("2d").putImageData(image, 0, 0);
   return picture;
 }
-
-/** By map value, as a canvas holds it: alpha is the value. */
-const PALETTE = Uint32Array.from({ length: 256 }, (_, value) => {
-  const [red, green, blue] = colourOf(value / 255);
-  return ((value << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-});
 
 /** For each colour along `count` cells: the four cells around it and their shares (a cubic curve
  * through the values, Catmull and Rom's). */

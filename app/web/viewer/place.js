@@ -1,5 +1,5 @@
-// Where an image lies in a viewer. A place is `{x, y, scale}`: the point of the image, in its pixels,
-// that is in the middle of the canvas, and how many canvas pixels one of its pixels makes.
+// Where an image lies in a viewer. A place is `{x, y, scale}`: the point of the image, in its
+// pixels, that is in the middle of the canvas, and how many canvas pixels one of its pixels makes.
 
 const MOST = 32; // canvas pixels for one of the image
 

@@ -39,7 +39,7 @@ export function createReadout() {
       fill(pointer, seen && words.viewer.pointer(seen));
     },
 
-    /** `perMm` CSS pixels show a millimetre, null if that is not known; the viewer is `width` wide. */
+    /** `perMm` CSS pixels show a millimetre, null if that is unknown; `width` is the viewer's. */
     scale(perMm, width) {
       const mm = perMm && LENGTHS.findLast((each) => each * perMm <= width * SHARE);
       scale.hidden = !mm;

@@ -26,6 +26,10 @@ export function createToolbar(viewers) {
     const next = !viewers[0].getState().inverted;
     all((viewer) => viewer.setInverted(next))();
   });
+  const heat = button("heatmap", () => {
+    const isShown = viewers[0].getState().opacity > 0;
+    all((viewer) => viewer.showHeatmap(!isShown))();
+  });
   const level = slider("level", { min: 0, max: 1 }, changeWindow);
   const width = slider("width", { min: 0.02, max: 1.5 }, changeWindow);
   const opacity = slider("opacity", { min: 0, max: 1 }, () =>
@@ -38,6 +42,7 @@ export function createToolbar(viewers) {
     button("fit", all((viewer) => viewer.fit())),
     button("actualSize", all((viewer) => viewer.actualSize())),
     invert,
+    heat,
     button("reset", all((viewer) => viewer.reset())),
   ];
   rove(buttons);
@@ -53,6 +58,7 @@ export function createToolbar(viewers) {
     const { window, inverted, opacity: shown } = viewer.getState();
     for (const [name, each] of Object.entries(tools)) press(each, name === tool);
     press(invert, inverted);
+    press(heat, shown > 0);
     level.show((window.low + window.high) / 2);
     width.show(window.high - window.low);
     opacity.show(shown);

@@ -37,10 +37,11 @@ let viewers = 0;
  */
 export function createViewer(host, { name }) {
   viewers += 1;
-  const about = el("p", { class: "viewer-unseen", id: `viewer-about-${viewers}` }, words.viewer.about);
+  const id = `viewer-about-${viewers}`;
+  const about = el("p", { class: "viewer-unseen", id }, words.viewer.about);
   const canvas = el("canvas", {
     class: "viewer-canvas", tabIndex: 0, role: "application", "aria-label": name,
-    "aria-describedby": about.id,
+    "aria-describedby": id,
   });
   const readout = createReadout();
   const element = el("div", { class: "viewer" }, canvas, about, ...readout.elements);
@@ -125,7 +126,7 @@ export function createViewer(host, { name }) {
   function resize(width, height) {
     Object.assign(canvas, { width, height });
     if (!raster || !width || !height) return;
-    if (isFitted) place = fitted(raster, canvas);
+    if (isFitted || !place.scale) place = fitted(raster, canvas);
     readSettings();
     painter.now(); // the canvas was emptied
   }
@@ -134,6 +135,7 @@ export function createViewer(host, { name }) {
     if (raster && canvas.width) put(zoomed(place, raster, canvas, scale, at));
   }
 
+  const showHeatmap = (isShown) => setOpacity(isShown ? faded : 0);
   const zoomBy = (factor, at) => zoomTo(place.scale * factor, at && inPixels(at));
   const actualSize = () => raster && put({ ...place, scale: 1 });
   const fit = () => raster && put(fitted(raster, canvas));
@@ -180,7 +182,7 @@ export function createViewer(host, { name }) {
       setGrey(changed(grey, across / DRAG, darker / DRAG));
     }),
     invert: does("window", () => setInverted(!inverted)),
-    toggleHeatmap: does("opacity", () => setOpacity(opacity ? 0 : faded)),
+    toggleHeatmap: does("opacity", () => showHeatmap(!opacity)),
     fade: does("opacity", (change) => setOpacity(Math.round((opacity + change) * 100) / 100)),
     reset: does("view", () => {
       reset();
@@ -248,6 +250,8 @@ export function createViewer(host, { name }) {
     },
     setHeatmap,
     setOpacity,
+    /** Hide the heatmap, or show it with the opacity that it last had. */
+    showHeatmap,
     setInverted,
     /** In grey values of the raster that is shown. */
     setWindow: (window) => setGrey(partsOf(raster, window)),
@@ -302,8 +306,13 @@ function observeSize(element, resized) {
   const observer = new ResizeObserver(([entry]) => {
     const exact = entry.devicePixelContentBoxSize?.[0];
     const { width, height } = entry.contentRect;
-    if (exact) resized(exact.inlineSize, exact.blockSize);
-    else resized(Math.round(width * devicePixelRatio), Math.round(height * devicePixelRatio));
+    const about = [width, height].map((each) => Math.round(each * devicePixelRatio));
+    // A browser that plays another screen still tells the pixels of its own
+    if (exact && Math.abs(exact.inlineSize - about[0]) <= 1) {
+      resized(exact.inlineSize, exact.blockSize);
+    } else {
+      resized(...about);
+    }
   });
   try {
     observer.observe(element, { box: "device-pixel-content-box" });
