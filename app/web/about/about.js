@@ -19,7 +19,9 @@ export function createAbout(host) {
       state.start();
       loaded ??= load().catch((problem) => {
         loaded = null; // the next visit tries again
-        fill(content, el("p", { class: "fault", role: "alert" }, words.problem(problem)));
+        const said = problem.code ? problem : { code: "unexpected" };
+        fill(content, el("p", { class: "fault", role: "alert" }, words.problem(said)));
+        if (!problem.code) throw problem; // a fault of this page, not a refusal
       });
     },
     hide: () => state.stop(),

@@ -43,7 +43,7 @@ function block(token) {
 function table({ header, rows }) {
   return el(
     "div",
-    { class: "plot-scroll", tabIndex: 0, role: "region", "aria-label": header[0].text },
+    { class: "plot-scroll", tabIndex: 0, role: "group", "aria-label": header[0].text },
     el(
       "table",
       {},

@@ -44,7 +44,7 @@ export function createState() {
       for (const [name, text] of Object.entries(shown)) fill(values[name], text);
       fill(fault);
     } catch (problem) {
-      fill(fault, words.about.stale(problem));
+      fill(fault, words.about.stale(problem.code ? problem : { code: "unexpected" }));
     }
   }
 

@@ -120,7 +120,7 @@ export function dataTable(summary, columns, rows) {
     el("summary", {}, summary),
     el(
       "div",
-      { class: "plot-scroll", tabIndex: 0, role: "region", "aria-label": summary },
+      { class: "plot-scroll", tabIndex: 0, role: "group", "aria-label": summary },
       el(
         "table",
         {},

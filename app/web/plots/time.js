@@ -62,7 +62,7 @@ export function timePlot(host, { exams, before, threshold, thresholdName }) {
             point.date,
             words.numbers.percentFine(point.probability),
             words.plots.interval(point),
-            words.numbers.points(point.change),
+            point.change === null ? "" : words.numbers.points(point.change),
           ]),
         ],
       ),

@@ -118,6 +118,7 @@ export default {
   page: {
     title: "Mammoseq",
     what: "Breast cancer probability from mammograms over time, and the evidence for it.",
+    notice: "What it is not for",
     research: "Research use only. Not a medical device. Not for decisions about patients.",
     skip: "To the content",
     light: "Light",
@@ -336,7 +337,7 @@ export default {
         : "") +
       `; operating point “${name}” at ${percentFine(threshold)}`,
     timeKeys: "Probability over time: the arrow keys go from exam to exam",
-    timeColumns: ["Exam", "Probability", "Cancer found in", "Changed by"],
+    timeColumns: ["Exam", "Probability", "Cancer found in", "Changed by, points"],
     exam: ({ date, probability, low, high, change }) =>
       `${date}: ${percentFine(probability)}` +
       (low === null ? "" : `, cancer in ${hundred(low)} to ${hundred(high)} of 100 such breasts`) +
