@@ -263,6 +263,12 @@ class FilesIn(BaseModel):
     series: SeriesIn | None = None
 
 
+class TrainedOnBody(BaseModel):
+    images: int
+    breasts: int
+    patients: int
+
+
 class ModelDescription(BaseModel):
     """One model in service."""
 
@@ -276,6 +282,8 @@ class ModelDescription(BaseModel):
     default_operating_point: str
     provider: str = Field(description="ONNX Runtime execution provider really in use")
     intended_use: str
+    trained_on: TrainedOnBody | None = Field(description="null where the bundle does not say")
+    terms: str | None = Field(description="of the data that it was trained on")
 
 
 class ModelList(BaseModel):

@@ -98,6 +98,8 @@ async def models(request: Request) -> ModelList:
                 default_operating_point=manifest.default_operating_point,
                 provider=pipeline.sessions.provider,
                 intended_use=manifest.intended_use,
+                trained_on=manifest.data.get("splits", {}).get("train"),
+                terms=manifest.data.get("terms"),
             )
         ]
     )

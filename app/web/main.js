@@ -62,7 +62,7 @@ async function showPage(state) {
       state.access === "open" ? null : el("button", { type: "button", on: { click: leave } },
         words.login.leave),
     ),
-    el("p", { class: "research" }, words.page.research),
+    el("aside", { class: "research", "aria-label": words.page.notice }, words.page.research),
     main,
   );
   nameTheme();

@@ -41,6 +41,9 @@ def test_models_are_described(server: Service, bundle: Bundle) -> None:
     assert model["sha256"] == bundle.sha256
     assert tuple(model["classes"]) == bundle.manifest.classes
     assert model["default_operating_point"] == bundle.manifest.default_operating_point
+    train = bundle.manifest.data["splits"]["train"]
+    assert model["trained_on"] == {key: train[key] for key in ("images", "breasts", "patients")}
+    assert model["terms"] == bundle.manifest.data["terms"]
     for point in model["operating_points"]:
         assert 0 <= point["sensitivity"] <= 1
         assert 0 <= point["specificity"] <= 1

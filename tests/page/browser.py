@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Playwright, Request
+from playwright.sync_api import Browser, Page, Playwright, Request, Route
 
 from tests.real_parts import require
 
@@ -34,18 +34,26 @@ class Watched:
 
 @contextmanager
 def opened(
-    browser: Browser, address: str, size: tuple[int, int] = DESKTOP, *, theme: str = "dark"
+    browser: Browser,
+    address: str,
+    size: tuple[int, int] = DESKTOP,
+    *,
+    theme: str = "dark",
+    answers: Mapping[str, str] | None = None,
 ) -> Iterator[Page]:
     """A page of a fresh visitor at ``address``. Fails at the end if the page threw, broke its
-    content security policy, or asked anybody but the service."""
+    content security policy, or asked anybody but the service. ``answers`` by the end of an address
+    are given in the place of the service's."""
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height})
     context.add_init_script(f"localStorage.setItem('mammoseq-theme', '{theme}')")
+    for end, body in (answers or {}).items():
+        context.route(f"**{end}", _answering(body))
     page = context.new_page()
     watched = Watched()
 
     def asked(request: Request) -> None:
-        if not request.url.startswith((address, "blob:", "data:")):
+        if not request.url.startswith((address.partition("#")[0], "blob:", "data:")):
             watched.foreign.append(request.url)
 
     page.on("request", asked)
@@ -63,6 +71,10 @@ def opened(
     yield page
     context.close()
     assert watched == Watched()
+
+
+def _answering(body: str) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(body=body)
 
 
 def barriers(page: Page) -> list[str]:

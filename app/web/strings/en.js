@@ -6,6 +6,20 @@ const percentFine = (share) => `${(100 * share).toFixed(1)} %`;
 const hundred = (share) => Math.round(100 * share);
 const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
 
+const signed = (change) => `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(0)}`;
+const among = (share, [low, high]) => `${hundred(share)} [${hundred(low)} to ${hundred(high)}]`;
+const estimate = ({ value, low, high }) =>
+  `${value.toFixed(3)} [${low.toFixed(3)} to ${high.toFixed(3)}]`;
+const range = (counts) => [...new Set([Math.min(...counts), Math.max(...counts)])].join(" to ");
+
+function duration(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
+  if (days) return `${many(days, "day", "days")}, ${many(hours, "hour", "hours")}`;
+  if (hours) return `${many(hours, "hour", "hours")}, ${many(minutes % 60, "minute", "minutes")}`;
+  return minutes ? many(minutes, "minute", "minutes") : many(Math.floor(seconds), "second", "seconds");
+}
+
 const classes = { malignant: "malignant", no_cancer: "no cancer" };
 const points = {
   balanced: "Balanced",
@@ -105,6 +119,7 @@ export default {
   page: {
     title: "Mammoseq",
     what: "Breast cancer probability from mammograms over time, and the evidence for it.",
+    notice: "What it is not for",
     research: "Research use only. Not a medical device. Not for decisions about patients.",
     skip: "To the content",
     light: "Light",
@@ -304,5 +319,116 @@ export default {
       ["Double click", "every pixel, or the whole picture"],
     ],
   },
-  about: {},
+  plots: {
+    data: "The data as a table",
+    before: "before any exam",
+    start: "start",
+    day: (date) => date,
+    month: (date) =>
+      new Intl.DateTimeFormat("en", { month: "short", year: "numeric", timeZone: "UTC" })
+        .format(new Date(date)),
+    threshold: (name, threshold) => `${name}: ${percent(threshold)}`,
+    change: (change) => `${signed(change)} points`,
+    changeShort: (change) => signed(change),
+    interval: ({ low, high }) =>
+      low === null ? "no data" : `${hundred(low)} to ${hundred(high)} of 100`,
+    timeName: (exams, threshold, name) =>
+      `Probability over time: ${percentFine(exams[0].probability)} after the exam of ` +
+      `${exams[0].date}` +
+      (exams.length > 1
+        ? `, ${percentFine(exams.at(-1).probability)} after that of ${exams.at(-1).date}`
+        : "") +
+      `; operating point “${name}” at ${percentFine(threshold)}`,
+    timeKeys: "Probability over time: the arrow keys go from exam to exam",
+    timeColumns: ["Exam", "Probability", "Cancer found in", "Changed by, points"],
+    exam: ({ date, probability, low, high, change }) =>
+      `${date}: ${percentFine(probability)}` +
+      (low === null ? "" : `, cancer in ${hundred(low)} to ${hundred(high)} of 100 such breasts`) +
+      (change === null ? "" : `, ${signed(change)} points`),
+  },
+  about: {
+    loading: "Loading …",
+    name: (model) => `${model.name} ${model.version}`,
+    hash: "SHA-256 of its manifest, and thereby of all its files",
+    trainedOn: "Trained on",
+    trained: ({ images, breasts, patients }) =>
+      `${images} images of ${breasts} breasts of ${patients} patients`,
+    terms: "Terms of these data",
+    use: "Intended use",
+    measuredOn: "Measured on",
+    unsaid: "Not told",
+    precision: ({ precision }) => `the graphs in ${precision}`,
+    points: "Operating points",
+    pointsAbout: "What is called, and what it costs, at each of the model's thresholds:",
+    point: ({ sensitivity, sensitivity_interval, specificity, specificity_interval }) =>
+      `Of 100 breasts with cancer it calls ${among(sensitivity, sensitivity_interval)}, ` +
+      `of 100 without it leaves ${among(specificity, specificity_interval)} alone.`,
+    pointAt: (threshold) => `from ${percentFine(threshold)} on`,
+    noFigures: "This model comes without figures: no plots.",
+    roc: "Finding and false alarms",
+    rocAbout:
+      "Every threshold finds some cancers and raises some false alarms. The dashed line is chance.",
+    rocName: (point, auc) =>
+      `ROC curve: AUC ${estimate(auc)} per breast. At the operating point “${point.name}”, ` +
+      `sensitivity ${percent(point.sensitivity)}, specificity ${percent(point.specificity)}.`,
+    rocKeys: "ROC curve: the arrow keys go from threshold to threshold",
+    rocX: "called of 100 without cancer",
+    rocY: "called of 100 with cancer",
+    rocUnits: { breast: "per breast", image: "per image" },
+    auc: (unit, auc) => `${unit}: AUC ${estimate(auc)}`,
+    rocAt: ({ threshold, sensitivity, false_positive_rate }) =>
+      threshold === null
+        ? "Nothing is called."
+        : `From ${percentFine(threshold)} on: calls ${hundred(sensitivity)} of 100 with cancer, ` +
+          `${hundred(false_positive_rate)} of 100 without.`,
+    rocRest: "Point at the curve, or use the arrow keys, to read its thresholds.",
+    rocColumns: ["Called from", "of 100 with cancer", "of 100 without"],
+    reliability: "What a probability means",
+    reliabilityAbout: (bins) =>
+      `Each point stands for ${range(bins.map(({ count }) => count))} breasts that were given about ` +
+      "the same probability: in what part of them cancer was found, with its 95 % interval. On the " +
+      "dashed line probability and finding agree; the band is what the data allow.",
+    reliabilityName: (bins) =>
+      `Reliability: cancer was found in ${percent(bins[0].observed.value)} of breasts given ` +
+      `${percent(bins[0].probability)}, and in ${percent(bins.at(-1).observed.value)} of those given ` +
+      `${percent(bins.at(-1).probability)}`,
+    reliabilityKeys: "Reliability: the arrow keys go from point to point",
+    reliabilityX: "probability given",
+    reliabilityY: "cancer found in",
+    reliabilityAt: ({ probability, observed, count }) =>
+      `${count} breasts given about ${percent(probability)}: cancer in ` +
+      `${percent(observed.value)} [${hundred(observed.low)} to ${hundred(observed.high)}].`,
+    reliabilityColumns: ["Probability", "Breasts", "Cancer found in", "95 % interval"],
+    prevalence: (share) =>
+      `${percent(share)} of these breasts had cancer, far more than in screening: there the same ` +
+      "probability means less.",
+    subgroups: "Subgroups",
+    subgroupsAbout:
+      "The area under the ROC curve (AUC) by group: dot and 95 % interval. The dashed line is chance, " +
+      "the fine one all cases.",
+    subgroupColumns: ["Group", "Cancers", "AUC and 95 % interval"],
+    cancers: ({ positives, cases }) => `${positives} of ${cases}`,
+    estimate,
+    few: "too few to say",
+    card: "Model card",
+    state: "In service now",
+    stateRows: {
+      model: "Model",
+      device: "Computes on",
+      version: "Service",
+      processes: "Processes",
+      uptime: "Running for",
+      requests: "Requests",
+      images: "Images",
+      rate: "Images per second",
+    },
+    device: (provider) =>
+      /CUDA|Tensorrt/.test(provider) ? "GPU" : /CPU/.test(provider) ? "CPU" : provider,
+    processes: ({ processes, workers }) =>
+      `${processes}, with ${many(workers, "worker", "workers")} each`,
+    uptime: duration,
+    requests: ({ requests, in_flight }) => `${requests}, ${in_flight} of them now`,
+    rate: (rate) => (rate === null ? "…" : rate < 10 ? rate.toFixed(1) : String(Math.round(rate))),
+    stale: (fault) => `Not known at the moment: ${problem(fault)}`,
+  },
 };
