@@ -21,15 +21,15 @@ BACK = "https://mammoseq.example.org/session/oidc/callback"
 
 
 class Odd:
-    """A provider on this machine; its ``description`` and ``token`` are sent as they are, with
-    ``headers``, forever if ``endless``."""
+    """A provider on this machine; its ``description``, ``keys`` and ``token`` are sent as they
+    are, with ``headers``, forever if ``endless``."""
 
     def __init__(self) -> None:
         odd = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer(odd.description)
+                self._answer(odd.keys if self.path == "/keys" else odd.description)
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
@@ -56,7 +56,7 @@ class Odd:
         self.headers = {"Content-Type": "application/json"}
         self.endless = False
         self.sent = 0
-        self.token = b"{}"
+        self.token = self.keys = b"{}"
         self.description = b""
         self.describe()
 
@@ -143,8 +143,10 @@ def test_what_is_no_answer_with_a_token_is_refused(odd: Odd, token: bytes) -> No
     assert refused(odd.login()) in ("provider_unreachable", "login_failed")
 
 
+@pytest.mark.parametrize("keys", [b"[]", b"{}", b'{"keys": 5}', b'{"keys": [5]}'])
 @pytest.mark.parametrize("token", [None, 5, {}, "", "a.b.c", "a.b.c.d.e", "bnVsbA.bnVsbA.c"])
-def test_what_is_no_token_is_refused(odd: Odd, token: Any) -> None:
+def test_what_is_no_token_is_refused(odd: Odd, token: Any, keys: bytes) -> None:
+    odd.keys = keys
     odd.token = json.dumps(
         {"access_token": "any", "token_type": "Bearer", "id_token": token}
     ).encode()
