@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -100,6 +101,7 @@ def _document(application: FastAPI) -> None:
     may come in."""
     generate = application.openapi
 
+    @cache  # anybody may ask for it
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
