@@ -36,3 +36,19 @@ def test_only_what_the_service_may_say_of_a_login_is_shown(
         expect(page.get_by_text(shown)).to_be_visible()
         assert "555" not in page.locator("body").inner_text()
         assert page.url == f"{address}/"  # and only once
+
+
+def test_no_script_of_the_page_could_make_markup_of_text(
+    browser: Browser, guarded: Service
+) -> None:
+    page = browser.new_page()
+    page.goto(str(guarded.client.base_url))
+    for attempt in (
+        "document.body.innerHTML = '<p>'",
+        "trustedTypes.createPolicy('any', { createHTML: (text) => text })",
+    ):
+        made = page.evaluate(
+            f"() => {{ try {{ {attempt}; return true }} catch {{ return false }} }}"
+        )
+        assert made is False, attempt
+    page.close()
