@@ -72,6 +72,7 @@ def create_application(
     application.include_router(predict.router)
     application.include_router(pixels.router)
     application.include_router(page.router)
+    application.mount("/web", page.files)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)

@@ -78,7 +78,7 @@ function showBreast(host, breast, { model, figures }, points) {
   const grid = el(
     "div", { class: "exams", data: { exams: String(breast.exams.length) } }, ...columnsOf(breast, frames),
   );
-  const reading = el("section", { class: "reading", "aria-label": words.result.title });
+  const reading = el("section", { class: "reading", "aria-label": words.result.probability });
   fill(
     host,
     el(
@@ -86,7 +86,6 @@ function showBreast(host, breast, { model, figures }, points) {
       { class: "look" },
       createToolbar(viewers),
       grid,
-      el("p", { class: "printed-note" }, words.page.research),
     ),
     el(
       "aside",

@@ -206,6 +206,7 @@ export default {
   },
   result: {
     title: "Result",
+    probability: "Probability",
     breasts: "Breasts",
     breast: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "Breast",
     headline: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "One breast, side unknown",
