@@ -51,6 +51,7 @@ def opened(
         context.route(f"**{end}", _answering(body))
     page = context.new_page()
     watched = Watched()
+    origin = "/".join(address.split("/")[:3])
 
     def asked(request: Request) -> None:
         if not request.url.startswith((address.partition("#")[0], "blob:", "data:")):
