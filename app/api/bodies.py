@@ -156,7 +156,8 @@ class _Filling(asyncio.BufferedProtocol):
         if self._body is None:
             self._owner.keep_alive()
         if self._filled == self._length:
-            self._owner.body_received(self._body)
+            body, self._body = self._body, None  # uvloop keeps this protocol after its use
+            self._owner.body_received(body)
 
     def eof_received(self) -> Any:
         return self._owner.eof_received()

@@ -56,10 +56,25 @@ export function showLogin(host, state) {
         el("p", { class: "muted" }, words.page.what),
         state.https ? null : el("p", { class: "note warning" }, words.login.insecure),
         state.password ? form : null,
-        state.oidc ? el("a", { class: "button", href: "/session/oidc" }, words.login.oidc) : null,
+        state.oidc ? provider(state.password ? null : fault) : null,
+        state.password || state.oidc ? null : el("p", { class: "note" }, words.login.none),
         el("p", { class: "research" }, words.page.research),
       ),
     );
     (state.password ? user : host.querySelector("a, button"))?.focus();
+    const code = new URLSearchParams(location.search).get("login"); // what came of the provider
+    if (code) {
+      fill(fault, words.login.refused({ code, title: code }));
+      history.replaceState(null, "", "/");
+    }
   });
+}
+
+function provider(fault) {
+  return el(
+    "div",
+    { class: "login-form" },
+    fault,
+    el("a", { class: "button", href: "/session/oidc" }, words.login.oidc),
+  );
 }

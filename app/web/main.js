@@ -5,7 +5,7 @@ import { showLogin } from "./login.js";
 import { askModel, operatingPoints } from "./operating.js";
 import { read } from "./reading.js";
 import { logOut, session } from "./session.js";
-import { sessionEnd } from "./service.js";
+import { Problem, sessionEnd } from "./service.js";
 import { createShelf } from "./shelf.js";
 import { applyTheme, turnTheme } from "./theme.js";
 import { words } from "./words.js";
@@ -191,7 +191,10 @@ function readView(model) {
     fill(said, share < 1 ? words.read.sending((sent + share) / of) : words.read.reading);
   }
 
-  function refused(problem) {
+  function refused(fault) {
+    const isOurs = !(fault instanceof Problem); // a fault of the page itself
+    if (isOurs) reportError(fault);
+    const problem = isOurs ? new Problem({ code: "broken_page" }) : fault;
     const text = words.problem(problem);
     const ids = (problem.images ?? []).map((image) => image.id);
     shelf.point(ids, text);

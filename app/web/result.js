@@ -215,7 +215,7 @@ function readingOf({ breast, point, points, figures }) {
       el("span", {}, ` ${words.classes(positiveClass)}`),
     ),
     el("p", { class: "verdict" }, words.result.verdict(isCalled, point)),
-    el("p", { class: "muted" }, band ? words.result.band(band) : words.result.noBand),
+    el("p", { class: "muted" }, band ? words.result.band(band, figures.prevalence) : words.result.noBand),
     choiceOf(points, point),
     ...overTime(breast, point, figures),
   ];

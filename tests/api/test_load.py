@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,20 @@ def test_bodies_that_are_only_announced_or_were_refused_take_no_memory(
         third.sendall(head(announced, path="/metrics") + part)
         assert answer_on(third)[0] == 405
         assert resident(service) - before < announced / 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_idle_connections_keep_no_body_that_was_answered(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    body = bytes(20_000_000)
+    with serving(bundle_folder, tmp_path) as service, ExitStack() as stack:
+        before = resident(service)
+        for _ in range(5):
+            connection = stack.enter_context(connected(service))
+            connection.sendall(head(len(body)) + body)
+            assert answer_on(connection)[0] == 415
+        assert resident(service) - before < 2 * len(body)
 
 
 def test_connection_of_a_refused_large_body_serves_on(server: Service) -> None:

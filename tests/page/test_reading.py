@@ -82,7 +82,7 @@ def test_a_dicom_file_fills_its_date_side_and_view(page: Page) -> None:
     choose(page, payload("IM1", film("2024-01-31", 0)))
     expect(page.get_by_label("Date")).to_have_value("2024-01-31")
     expect(page.get_by_label("Side")).to_have_value("L")
-    expect(page.get_by_label("View")).to_have_value("CC")
+    expect(page.get_by_label("View", exact=True)).to_have_value("CC")
     read(page)
     expect(page.locator(".print-name")).to_have_text("L CC 2024-01-31")
 

@@ -92,6 +92,7 @@ const problems = {
   csrf_failed: "The request did not come from this page. Load it again.",
   provider_unreachable: "The provider of identities does not answer.",
   unreachable: "The service does not answer. Is it running, is the network there?",
+  broken_page: "This page failed. Load it again.",
   unexpected: "The service answered what this page does not understand.",
 };
 const located = /^(Image|File)s? \d+|image\(s\)|are the same file|more than one/;
@@ -132,7 +133,8 @@ export default {
   numbers: {
     percent,
     percentFine,
-    points: (change) => `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)}`,
+    points: (change) =>
+      change === null ? "" : `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(1)}`,
   },
   problem,
   problems,
@@ -153,6 +155,7 @@ export default {
     insecure:
       "This page came over plain HTTP, where a password could be read on its way: a login only " +
       "works over HTTPS.",
+    none: "There is no login for people here: the service takes API keys only.",
     refused: (fault) =>
       fault.code === "login_locked" && fault.retryAfter
         ? `Too many failures. Try again in ${wait(fault.retryAfter)}.`
@@ -222,10 +225,10 @@ export default {
       is
         ? `At or above the operating point (${percentFine(point.threshold)}): called.`
         : `Below the operating point (${percentFine(point.threshold)}): not called.`,
-    band: ({ low, high }) =>
+    band: ({ low, high }, prevalence) =>
       `Among validation breasts scored like this, cancer was found in ${hundred(low)} to ` +
-      `${hundred(high)} of 100 (95 % interval). A third of those breasts had cancer, far more than ` +
-      "in screening.",
+      `${hundred(high)} of 100 (95 % interval). Of all of them, ${hundred(prevalence)} of 100 had ` +
+      "cancer: far more than in screening.",
     noBand: "No interval: the validation data have too few breasts scored like this.",
     point: "Operating point",
     meaning: ({ sensitivity, specificity, measured_on }) =>
