@@ -17,7 +17,8 @@ function duration(seconds) {
   const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
   if (days) return `${many(days, "day", "days")}, ${many(hours, "hour", "hours")}`;
   if (hours) return `${many(hours, "hour", "hours")}, ${many(minutes % 60, "minute", "minutes")}`;
-  return minutes ? many(minutes, "minute", "minutes") : many(Math.floor(seconds), "second", "seconds");
+  if (minutes) return many(minutes, "minute", "minutes");
+  return many(Math.floor(seconds), "second", "seconds");
 }
 
 const classes = { malignant: "malignant", no_cancer: "no cancer" };
@@ -386,13 +387,13 @@ export default {
     rocColumns: ["Called from", "of 100 with cancer", "of 100 without"],
     reliability: "What a probability means",
     reliabilityAbout: (bins) =>
-      `Each point stands for ${range(bins.map(({ count }) => count))} breasts that were given about ` +
-      "the same probability: in what part of them cancer was found, with its 95 % interval. On the " +
-      "dashed line probability and finding agree; the band is what the data allow.",
+      `Each point stands for ${range(bins.map(({ count }) => count))} breasts that were given ` +
+      "about the same probability: in what part of them cancer was found, with its 95 % " +
+      "interval. On the dashed line probability and finding agree; the band is what the data allow.",
     reliabilityName: (bins) =>
       `Reliability: cancer was found in ${percent(bins[0].observed.value)} of breasts given ` +
-      `${percent(bins[0].probability)}, and in ${percent(bins.at(-1).observed.value)} of those given ` +
-      `${percent(bins.at(-1).probability)}`,
+      `${percent(bins[0].probability)}, and in ${percent(bins.at(-1).observed.value)} of those ` +
+      `given ${percent(bins.at(-1).probability)}`,
     reliabilityKeys: "Reliability: the arrow keys go from point to point",
     reliabilityX: "probability given",
     reliabilityY: "cancer found in",
@@ -405,8 +406,8 @@ export default {
       "probability means less.",
     subgroups: "Subgroups",
     subgroupsAbout:
-      "The area under the ROC curve (AUC) by group: dot and 95 % interval. The dashed line is chance, " +
-      "the fine one all cases.",
+      "The area under the ROC curve (AUC) by group: dot and 95 % interval. The dashed line is " +
+      "chance, the fine one all cases.",
     subgroupColumns: ["Group", "Cancers", "AUC and 95 % interval"],
     cancers: ({ positives, cases }) => `${positives} of ${cases}`,
     estimate,
