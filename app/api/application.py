@@ -23,7 +23,7 @@ from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 
-VERSION = "0.4.0"
+VERSION = "0.5.0"
 # Either; none is needed where the service is open
 _SECURITY = {
     "key": {"type": "http", "scheme": "bearer", "description": "an API key (docs/security.md)"},

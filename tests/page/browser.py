@@ -54,7 +54,7 @@ def opened(
     origin = "/".join(address.split("/")[:3])
 
     def asked(request: Request) -> None:
-        if not request.url.startswith((address.partition("#")[0], "blob:", "data:")):
+        if not request.url.startswith((origin, "blob:", "data:")):
             watched.foreign.append(request.url)
 
     page.on("request", asked)
