@@ -7,7 +7,7 @@ PEERS := $(patsubst benchmarks/peers/requirements/%.txt,%,\
 
 .DEFAULT_GOAL := help
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: vendor requirements image-check clean
+.PHONY: screenshots vendor requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ peers: $(DEV)/.done ## other ways of serving the same model beside the service (
 	$(DEV)/bin/python -m benchmarks.peers
 
 peers-install: $(PEERS:%=.venv/peers/%/.done) ## install what it is compared with
+
+screenshots: $(DEV)/.done ## take the pictures of the page in docs/images (needs Chromium)
+	$(DEV)/bin/python -m docs.screenshots
 
 vendor: ## fetch the page's libraries from npm as pinned in app/web/vendor (needs npm)
 	$(PYTHON) -m docs.vendored
