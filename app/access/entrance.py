@@ -106,7 +106,10 @@ class Entrance:
         loop = asyncio.get_running_loop()
         known = self.users.hash_of(user)
         once = self._one_time_hash() if user == USER and known is None else None
-        compared = known or once or unmatched(self.users.any_hash())
+        compared = known or once
+        if compared is None:  # not on the event loop: it is computed when the users have changed
+            like = self.users.any_hash()
+            compared = await loop.run_in_executor(self._thread, unmatched, like)
         right = await loop.run_in_executor(self._thread, matches, compared, password)
         if right and known is not None:
             return self.sessions.begun(Who(user, "user"), known)

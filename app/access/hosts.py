@@ -1,8 +1,9 @@
-"""Which hosts are this machine."""
+"""Which hosts are this machine, and which addresses are reached in private."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 
 def is_loopback(host: str) -> bool:
@@ -13,3 +14,16 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_safe_way(address: str) -> bool:
+    """Whether nobody on the way to ``https://...`` reads along, or to ``http://...`` of this
+    machine."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    )

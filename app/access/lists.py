@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pydantic import SecretStr
 from app.access.faults import AccessError
 
 _LOG = logging.getLogger("mammoseq")
+# A file that has changed is read once more after this: it may change again before its time does
+_TICK_NANOSECONDS = 100_000_000
 LONGEST_NAME = 64  # characters
 _NAME = re.compile(rf"[^\s:#\x00-\x1f\x7f][^\s:\x00-\x1f\x7f]{{0,{LONGEST_NAME - 1}}}")
 
@@ -50,6 +53,7 @@ class Listed:
             raise AccessError(f"{self._name}: entry {broken[0]} is not a name and its hash")
         self.entries: Sequence[Entry] = self._fixed
         self._version: tuple[int, ...] = ()
+        self._found: tuple[list[Entry], list[int]] = [], []  # in the file
         if file is not None:
             self._read_first(file)
 
@@ -67,9 +71,12 @@ class Listed:
                 _LOG.error("%s_FILE cannot be read: what it held last holds", self._name)
             self._version = ()
             return False
+        self._version = version
+        if (found, broken) == self._found:
+            return False
         if broken:
             _LOG.error("%s_FILE: left out line %s", self._name, ", ".join(map(str, broken)))
-        self._version = version
+        self._found = found, broken
         self.entries = [*self._fixed, *found]
         return True
 
@@ -84,6 +91,7 @@ class Listed:
             raise AccessError(f"{self._name}_FILE cannot be read") from None
         if broken:
             raise AccessError(f"{self._name}_FILE: line {broken[0]} is not a name and its hash")
+        self._found = found, broken
         self.entries = [*self._fixed, *found]
 
 
@@ -98,7 +106,9 @@ def is_name(name: str) -> bool:
 
 def _version(file: Path) -> tuple[int, ...]:
     status = file.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    settled = time.time_ns() - status.st_ctime_ns > _TICK_NANOSECONDS
+    # The time of change, which, unlike that of the content, cannot be set
+    return status.st_ctime_ns, status.st_size, status.st_ino, settled
 
 
 def _lines(file: Path) -> list[str]:

@@ -60,11 +60,12 @@ def _counted(user: str, address: str) -> Iterator[tuple[str, int]]:
 
 
 def _place(address: str) -> str:
-    """The address, of IPv6 the network of 64 bits: a machine has as many addresses as it likes."""
+    """The address, of IPv6 the network of 64 bits: a machine has as many addresses as it likes.
+    What is no address is one place: a proxy may pass on anything."""
     try:
         known = ip_address(address)
     except ValueError:
-        return address
+        return ""
     if isinstance(known, IPv6Address):
         return str(known.ipv4_mapped or ip_network((known, 64), strict=False))
     return str(known)

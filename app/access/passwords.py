@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import unicodedata
 from functools import lru_cache
 
-from argon2 import PasswordHasher, Type, extract_parameters
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 
 LONGEST = 1024  # bytes
 SHORTEST = 12  # characters, of a new one
 # 19 MiB and two passes: as strong as the library's own choice, and 1000 logins at once do not take
 # a machine's memory
+# As it writes them, with any costs: 8 bytes of salt and 16 of hash at least
+_HASH = re.compile(
+    r"\$argon2id\$v=19\$m=(\d{1,7}),t=(\d{1,2}),p=(\d{1,2})\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,86}"
+)
+_MOST_MEMORY = 1 << 20  # KiB
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 
 
@@ -21,11 +27,12 @@ def hashed(password: str) -> str:
 
 
 def is_hash(text: str) -> bool:
-    """Whether it is an Argon2id hash as ``hashed`` writes it."""
-    try:
-        return extract_parameters(text).type is Type.ID and not any(map(str.isspace, text))
-    except InvalidHashError:
+    """Whether it is an Argon2id hash as ``hashed`` writes it, of costs that can be paid."""
+    found = _HASH.fullmatch(text)
+    if found is None:
         return False
+    memory, passes, lanes = map(int, found.groups())
+    return passes >= 1 and lanes >= 1 and 8 * lanes <= memory <= _MOST_MEMORY  # RFC 9106 3.1
 
 
 def matches(hash_of_it: str, password: str) -> bool:

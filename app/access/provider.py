@@ -5,10 +5,9 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from app.access.faults import AccessError
-from app.access.hosts import is_loopback
+from app.access.hosts import is_safe_way
 from app.settings import Settings
 
 
@@ -36,8 +35,7 @@ def provider_of(settings: Settings) -> Provider | None:
     if missing:
         raise AccessError(f"the OpenID provider needs {' and '.join(missing)}, too")
     issuer, client_id, client_secret = map(str, needed.values())
-    address = urlsplit(issuer)
-    if address.scheme != "https" and not is_loopback(address.hostname or ""):
+    if not is_safe_way(issuer):
         raise AccessError("MAMMOSEQ_OIDC_ISSUER: who is there is only asked over https")
     try:
         ssl.create_default_context(cafile=settings.oidc_ca_file)

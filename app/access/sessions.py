@@ -15,6 +15,7 @@ from itsdangerous import BadData, TimestampSigner, URLSafeTimedSerializer
 from app.access.who import Who
 
 _LONGEST = 2048  # characters of a cookie that is looked at
+_AHEAD_SECONDS = 60  # that the clock of another replica may be, or this one was before it was set
 
 
 class Signed:
@@ -24,6 +25,7 @@ class Signed:
         self, secret: str, purpose: str, seconds: int, clock: Callable[[], float] = time.time
     ) -> None:
         self.seconds = seconds
+        self._clock = clock
         self._serializer = URLSafeTimedSerializer(
             secret,
             f"mammoseq {purpose}",
@@ -41,9 +43,11 @@ class Signed:
         if len(text) > _LONGEST:
             return None
         try:
-            return self._serializer.loads(text, max_age=self.seconds)
+            data, written = self._serializer.loads(text, return_timestamp=True)
         except (BadData, UnicodeEncodeError):
             return None
+        age = int(self._clock()) - written.timestamp()
+        return data if -_AHEAD_SECONDS <= age <= self.seconds else None
 
 
 class _Signer(TimestampSigner):

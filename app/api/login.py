@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from app import metrics
 from app.access.entrance import Entrance
 from app.access.sessions import Session
 from app.access.who import Who
@@ -100,14 +101,19 @@ async def log_out(request: Request, response: Response) -> SessionBody:
     "/session/oidc",
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("not_found", "provider_unreachable"),
+    responses=documented("not_found"),
 )
 async def to_provider(request: Request) -> Response:
-    """Log in with the OpenID provider: leads there."""
+    """Log in with the OpenID provider: leads there, or back to the page as `/?login=CODE`, the code
+    of the problem."""
     settings: Settings = request.app.state.settings
     entrance: Entrance = request.app.state.entrance
+    login = _login(request)
     base = settings.public_url or str(request.base_url)
-    address, kept = await _login(request).begun(base.rstrip("/") + _CALLBACK)
+    try:
+        address, kept = await login.begun(base.rstrip("/") + _CALLBACK)
+    except Refusal as refusal:
+        return _back_with(refusal)
     response = RedirectResponse(address, 303)
     # Lax: it must come along when the provider sends the browser back
     state = entrance.provider_state
@@ -119,17 +125,28 @@ async def to_provider(request: Request) -> Response:
     _CALLBACK,
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("login_failed", "not_found", "provider_unreachable"),
+    responses=documented("not_found"),
 )
 async def from_provider(request: Request) -> Response:
-    """Where the OpenID provider sends the browser back to: sets the session, leads to the page."""
+    """Where the OpenID provider sends the browser back to: sets the session and leads to the page,
+    or to `/?login=CODE`, the code of the problem."""
     entrance: Entrance = request.app.state.entrance
+    login = _login(request)
     kept = entrance.provider_state.read(cookie(request, PROVIDER))
-    name = await _login(request).ended(request.query_params, kept)
+    try:
+        name = await login.ended(request.query_params, kept)
+    except Refusal as refusal:
+        return _back_with(refusal)
     response = RedirectResponse("/", 303)
     drop_cookie(request, response, PROVIDER)
     _keep_session(request, response, entrance.sessions.begun(Who(name, "oidc")))
     return response
+
+
+def _back_with(refusal: Refusal) -> Response:
+    """To the page: whoever comes here is a person with a browser, not a client that reads JSON."""
+    metrics.PROBLEMS.labels(refusal.code).inc()
+    return RedirectResponse(f"/?login={refusal.code}", 303)
 
 
 def _login(request: Request) -> Login:

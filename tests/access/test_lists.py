@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,14 @@ BROKEN = {
     "white space in the name": f"ana SECRET:{HASH}",
     "too long a name": f"{'x' * 65}:{HASH}",
     "another kind of Argon2": f"ana:{HASH.replace('argon2id', 'argon2i')}",
+    "too little memory": f"ana:{HASH.replace('m=19456', 'm=7')}",
+    "more memory than there is": f"ana:{HASH.replace('m=19456', 'm=99999999')}",
+    "no pass": f"ana:{HASH.replace('t=2', 't=0')}",
+    "no lane": f"ana:{HASH.replace('p=1', 'p=0')}",
+    "negative costs": f"ana:{HASH.replace('m=19456', 'm=-19456')}",
+    "no salt": f"ana:$argon2id$v=19$m=19456,t=2,p=1$${HASH.rpartition('$')[2]}",
+    "cut short": f"ana:{HASH[:-30]}",
+    "not base64": f"ana:{HASH[:-5]}!SECR",
     "bcrypt": "ana:$2b$12$SECRETSECRETSECRETSECRETSECRETSECRETSECRETSECRETSECRET",
 }
 
@@ -89,7 +98,21 @@ def test_a_file_that_cannot_be_read_refuses_the_start(tmp_path: Path) -> None:
         Users(None, tmp_path)  # a folder
 
 
+def test_a_file_of_another_system_is_read(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + f"ana:{HASH}\r\nben:{OTHER}\r\n".encode())
+    users = Users(None, file)
+    assert (users.hash_of("ana"), users.hash_of("ben")) == (HASH, OTHER)
+
+
 # a file that changes
+
+
+def rewritten_with_its_old_date(file: Path, text: str) -> None:
+    """As tools do that copy dates along; nor do keys or hashes change the size."""
+    before = file.stat() if file.exists() else None
+    file.write_text(text)
+    if before is not None:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def rewritten_in_place(file: Path, text: str) -> None:
@@ -112,14 +135,36 @@ def swapped_as_kubernetes_does(file: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [rewritten_in_place, replaced, swapped_as_kubernetes_does], ids=lambda f: f.__name__
+    "change",
+    [rewritten_in_place, rewritten_with_its_old_date, replaced, swapped_as_kubernetes_does],
+    ids=lambda f: f.__name__,
 )
 def test_a_changed_file_holds_at_once(file: Path, change: Callable[[Path, str], None]) -> None:
     change(file, f"ana:{HASH}\nben:{HASH}\n")
     users = Users(None, file)
-    change(file, f"ben:{OTHER}\n")
+    change(file, f"cla:{HASH}\nben:{OTHER}\n")  # as long
     assert users.hash_of("ana") is None
     assert users.hash_of("ben") == OTHER
+
+
+def test_a_file_that_changes_twice_at_one_time_is_read_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a file system may tick every few milliseconds only."""
+    stat = Path.stat
+
+    def of_one_time(path: Path, **options: bool) -> os.stat_result:
+        status = stat(path, **options)
+        return os.stat_result(status, {"st_ctime_ns": changed, "st_mtime_ns": changed})
+
+    file.write_text(f"ana:{HASH}\n")
+    changed = stat(file).st_ctime_ns
+    monkeypatch.setattr(Path, "stat", of_one_time)
+    users = Users(None, file)
+    file.write_text(f"ben:{HASH}\n")
+    time.sleep(0.11)
+    assert users.hash_of("ana") is None
+    assert users.hash_of("ben") == HASH
 
 
 def test_a_file_may_come_later(file: Path) -> None:

@@ -82,6 +82,15 @@ def test_addresses_of_one_ipv6_network_are_one_and_mapped_ipv4_is_ipv4() -> None
     assert lock.seconds("ana", f"::ffff:{THERE}") == 0
 
 
+def test_whatever_is_no_address_is_one_place() -> None:
+    lock = Lockout(Clock())
+    for number in range(MOST_OF_ADDRESS):
+        lock.failed(f"user{number}", f"made up {number} " + "x" * 60_000)
+    assert lock.seconds("ana", "made up, too") > 0
+    assert lock.seconds("ana", HERE) == 0
+    assert all(len(key) < 100 for key in [*lock._failures, *lock._locked_until])
+
+
 def test_memory_is_bounded_whatever_is_tried() -> None:
     lock = Lockout(Clock())
     for number in range(lockout._MOST_REMEMBERED + 5000):

@@ -30,6 +30,16 @@ def test_a_session_tells_who_began_it_until_its_time_is_over() -> None:
     assert sessions.read(text) is None
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(1, True), (60, True), (61, False)])
+def test_a_clock_that_was_set_back_a_little_ends_no_session(seconds: int, holds: bool) -> None:
+    """Or it would not hold yet at a replica whose clock is behind."""
+    clock = Clock()
+    sessions = Sessions(SECRET, hours=8, clock=clock)
+    text = sessions.begun(ANA)
+    clock.now -= seconds
+    assert (sessions.read(text) is not None) == holds
+
+
 def test_a_session_of_another_secret_or_purpose_is_none() -> None:
     text = Sessions(SECRET, 8).begun(ANA)
     assert Sessions("t" * 32, 8).read(text) is None
