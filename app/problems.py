@@ -72,6 +72,11 @@ PROBLEMS = MappingProxyType(
             "The request may come from another site",
             "Send the `csrf` of GET /session as X-CSRF-Token, from the service's own page.",
         ),
+        "wrong_host": Problem(
+            421,
+            "The service is not known by this name",
+            "Use 127.0.0.1 or localhost, or set MAMMOSEQ_PUBLIC_URL.",
+        ),
         "provider_unreachable": Problem(
             502, "The OpenID provider cannot be reached", "Try again, or log in another way."
         ),

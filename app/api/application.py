@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -75,7 +76,7 @@ def create_application(
     application.mount("/web", page.files)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
-    application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
+    application.add_middleware(Guard, entrance=entrance, settings=settings)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
     _document(application)
@@ -101,6 +102,7 @@ def _document(application: FastAPI) -> None:
     may come in."""
     generate = application.openapi
 
+    @cache  # anybody may ask for it
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
@@ -109,17 +111,18 @@ def _document(application: FastAPI) -> None:
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         schema["components"]["securitySchemes"] = _SECURITY
         for path, operations in schema["paths"].items():
-            if not is_public(path):
-                for method, operation in operations.items():
-                    _guarded(method, operation)
+            for method, operation in operations.items():
+                _guarded(method, operation, public=is_public(path))
         return schema
 
     application.openapi = openapi  # type: ignore[method-assign]
 
 
-def _guarded(method: str, operation: dict[str, Any]) -> None:
+def _guarded(method: str, operation: dict[str, Any], *, public: bool) -> None:
     """Describe what ``Guard`` asks for and how it refuses."""
-    operation["security"] = [{name: []} for name in _SECURITY]
-    codes = ["login_required"] if method == "get" else ["login_required", "csrf_failed"]
+    codes = ["wrong_host"] if method == "get" else ["wrong_host", "csrf_failed"]
+    if not public:
+        operation["security"] = [{name: []} for name in _SECURITY]
+        codes.append("login_required")
     for status, response in documented(*codes).items():
         operation["responses"].setdefault(str(status), response)

@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.entrance import Entrance
+from app.access.hosts import host_of, is_loopback
 from app.access.sessions import Session
 from app.access.who import Who
 from app.api.cookies import SESSION, cookie
 from app.api.errors import problem_response
 from app.problems import Refusal
+from app.settings import Settings
 
 _PUBLIC = frozenset({"/", "/session", "/metrics", "/openapi.json"})
 _PUBLIC_BELOW = ("/web/", "/session/", "/healthz/")
@@ -25,22 +27,38 @@ class Guard:
     """ASGI middleware. Who it is stands as ``who`` in the state of the scope: a ``Who``, or None
     where nobody is asked."""
 
-    def __init__(self, app: ASGIApp, entrance: Entrance, public_url: str | None) -> None:
+    def __init__(self, app: ASGIApp, entrance: Entrance, settings: Settings) -> None:
         self._app = app
         self._entrance = entrance
-        self._public_url = public_url
+        self._public_url = settings.public_url
+        self._only_from_here = not entrance.required and is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["state"]["who"] = None
-            if self._entrance.required and not is_public(scope["path"]):
-                request = Request(scope)
-                try:
+            request = Request(scope)
+            try:
+                if self._only_from_here:
+                    self._check_from_here(request)
+                elif self._entrance.required and not is_public(scope["path"]):
                     scope["state"]["who"] = self._let_in(request)
-                except Refusal as refusal:
-                    await problem_response(request, refusal)(scope, receive, send)
-                    return
+            except Refusal as refusal:
+                await problem_response(request, refusal)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+    def _check_from_here(self, request: Request) -> None:
+        """Whoever sits at the machine may do everything, but not every page that their browser
+        shows: not under a name of its own that leads here (DNS rebinding), nor from its own site.
+        """
+        stated = request.headers.get("host")
+        if stated is not None:  # every browser states it
+            host = host_of(stated)
+            public = urlsplit(self._public_url or "").hostname
+            if not (host and (is_loopback(host) or host == public)):
+                raise Refusal("wrong_host", "The Host header names no address of this machine.")
+        if request.method not in _READS:
+            check_origin(request, self._public_url)
 
     def _let_in(self, request: Request) -> Who:
         authorization = request.headers.get("authorization")

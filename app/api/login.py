@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -26,6 +26,10 @@ router = APIRouter()
 
 _LARGEST = 8192  # bytes of a body
 _CALLBACK = "/session/oidc/callback"
+_LEADS_ON: dict[int | str, dict[str, Any]] = {
+    303: {"description": "Leads on; after a fault to the page, as `/?login=login_failed` or "
+          "`/?login=provider_unreachable`"}
+}  # fmt: skip
 
 
 class Credentials(BaseModel):
@@ -101,11 +105,10 @@ async def log_out(request: Request, response: Response) -> SessionBody:
     "/session/oidc",
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("not_found"),
+    responses=_LEADS_ON | documented("not_found"),
 )
 async def to_provider(request: Request) -> Response:
-    """Log in with the OpenID provider: leads there, or back to the page as `/?login=CODE`, the code
-    of the problem."""
+    """Log in with the OpenID provider: leads there."""
     settings: Settings = request.app.state.settings
     entrance: Entrance = request.app.state.entrance
     login = _login(request)
@@ -125,11 +128,10 @@ async def to_provider(request: Request) -> Response:
     _CALLBACK,
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("not_found"),
+    responses=_LEADS_ON | documented("not_found"),
 )
 async def from_provider(request: Request) -> Response:
-    """Where the OpenID provider sends the browser back to: sets the session and leads to the page,
-    or to `/?login=CODE`, the code of the problem."""
+    """Where the OpenID provider sends the browser back to: sets the session, leads to the page."""
     entrance: Entrance = request.app.state.entrance
     login = _login(request)
     kept = entrance.provider_state.read(cookie(request, PROVIDER))

@@ -435,6 +435,78 @@ def test_on_this_machine_the_service_is_open_and_says_so(server: Service) -> Non
 
 
 @pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8000", True),
+        ("127.9.9.9", True),
+        ("LocalHost:8000", True),
+        ("mammoseq.localhost", True),
+        ("[::1]:8000", True),
+        ("evil.example", False),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("evil_localhost", False),
+        ("127.0.0.1.evil.example", False),
+        ("192.0.2.1", False),
+        ("[2001:db8::1]", False),
+        ("evil.example@localhost", False),
+        ("evil.example#.localhost", False),
+        ("evil.example/.localhost", False),
+        ("localhost:8000, evil.example", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_an_open_service_answers_to_names_of_this_machine_only(
+    server: Service, host: str, known: bool
+) -> None:
+    """A page of elsewhere can have its own name lead here, and read what comes."""
+    for path in ("/v1/models", "/"):
+        response = server.get(path, headers={"Host": host})
+        assert response.status_code == (200 if known else 421)
+        assert known or code(response) == "wrong_host"
+
+
+def test_who_states_no_host_is_no_browser(server: Service) -> None:
+    address = (server.client.base_url.host, server.client.base_url.port or 80)
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.0\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 200),
+    ],
+    ids=str,
+)
+def test_an_open_service_does_not_work_for_pages_of_elsewhere(
+    server: Service, headers: dict[str, str], expected: int
+) -> None:
+    response = server.post("/predict", content=IMAGE, headers=headers)
+    assert response.status_code == expected
+    assert expected == 200 or code(response) == "csrf_failed"
+    assert server.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_an_open_service_is_known_by_its_public_name_too(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    public = {"access": "open", "public_url": "https://mammoseq.example.org"}
+    with serving(bundle_folder, tmp_path, **public) as service:
+        for host, status in (("mammoseq.example.org", 200), ("example.org", 421)):
+            response = service.get("/v1/models", headers={"Host": host})
+            assert response.status_code == status
+
+
+@pytest.mark.parametrize(
     ("settings", "access"),
     [
         ({"host": "0.0.0.0"}, "login"),

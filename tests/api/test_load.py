@@ -44,7 +44,7 @@ def connected(service: Service) -> socket.socket:
 
 def head(length: int, *lines: str, path: str = "/predict") -> bytes:
     return "\r\n".join(
-        [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {length}", *lines, "", ""]
+        [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}", *lines, "", ""]
     ).encode()
 
 
@@ -128,7 +128,7 @@ def test_bodies_in_flight_are_limited_in_bytes(bundle_folder: Path, tmp_path: Pa
 
 
 def test_bodies_in_chunks_are_limited_in_bytes_too(bundle_folder: Path, tmp_path: Path) -> None:
-    chunked = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     with (
         serving(bundle_folder, tmp_path, max_bytes_in_flight=100_000) as service,
         connected(service) as first,

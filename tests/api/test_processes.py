@@ -149,7 +149,8 @@ def test_machine_and_model_are_printed_once(several: Service) -> None:
 def test_process_that_dies_is_replaced_and_takes_nothing_in_flight_with_it(
     several: Service,
 ) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+    length = f"Content-Length: {len(IMAGE)}"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n".encode()
     address = (several.client.base_url.host, several.client.base_url.port or 80)
     several.post("/predict", content=IMAGE)
     answered = several.metric(ANSWERED)
@@ -182,7 +183,9 @@ def test_sigterm_ends_all_well_after_what_is_under_way(bundle_folder: Path, tmp_
             socket.create_connection(address, timeout=60) as connection,
             ThreadPoolExecutor(1) as pool,
         ):
-            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+            head = (
+                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+            )
             connection.sendall(head.encode() + IMAGE[:1000])
             until(lambda: service.metric("mammoseq_in_flight_requests") == 1)
             service.client.close()

@@ -90,6 +90,7 @@ const problems = {
   login_failed: "User or password is wrong.",
   login_locked: "Too many failures.",
   csrf_failed: "The request did not come from this page. Load it again.",
+  wrong_host: "This address is not that of the service.",
   provider_unreachable: "The provider of identities does not answer.",
   unreachable: "The service does not answer. Is it running, is the network there?",
   broken_page: "This page failed. Load it again.",
