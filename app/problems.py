@@ -247,6 +247,11 @@ PROBLEMS = MappingProxyType(
         "not_ready": Problem(
             503, "The service cannot compute", "Another replica may; this one must be restarted."
         ),
+        "audit_unavailable": Problem(
+            503,
+            "The audit log cannot be written",
+            "Nothing is answered that is not recorded: see MAMMOSEQ_AUDIT_FILE.",
+        ),
         "internal_error": Problem(
             500, "The service failed", "Report it with the request id; nothing was stored."
         ),

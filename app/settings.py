@@ -151,6 +151,17 @@ class Settings(BaseSettings):
         None, description="PEM certificates to trust there, in place of the public ones"
     )
 
+    audit_file: str | None = Field(
+        None,
+        description="where a line is written for each prediction and login; `-`: standard output "
+        "(docs/audit.md)",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="what happens while that cannot be written: `refuse` answers "
+        "`audit_unavailable`, `continue` only counts",
+    )
+
     @field_validator("accept", mode="before")
     @classmethod
     def _separate(cls, value: Any) -> Any:

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "app.machine",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
+    "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
     "app.bridge": ("app.bridge",),
     "app.api": ("app",),

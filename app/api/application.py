@@ -12,12 +12,14 @@ from app import metrics
 from app.access.entrance import Entrance
 from app.api import errors, login, page, pixels, predict, service
 from app.api.admit import Admit
+from app.api.audit import Audit
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
+from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
@@ -40,7 +42,7 @@ def create_application(
     pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
 ) -> FastAPI:
     """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
-    settings unless given."""
+    settings unless given. Raises ``AuditError``."""
     entrance = entrance or Entrance(settings, shared_folder)
 
     @asynccontextmanager
@@ -63,6 +65,7 @@ def create_application(
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
     application.state.entrance = entrance
+    application.state.audit = log_of(settings, shared_folder)
     if entrance.provider is not None:
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
@@ -75,6 +78,7 @@ def create_application(
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
+    application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
     _document(application)

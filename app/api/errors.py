@@ -35,6 +35,7 @@ def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
     """Build the answer for a refusal."""
     code = refusal.code
     problem = PROBLEMS[code]
+    request.state.problem = code
     metrics.PROBLEMS.labels(code).inc()
     body = ProblemBody(
         type=f"urn:mammoseq:problem:{code}",

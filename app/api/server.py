@@ -18,8 +18,10 @@ from app.access.hosts import is_loopback
 from app.access.onetime import USER
 from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
+from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.audit.log import AuditError, Log
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
@@ -28,7 +30,7 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, BundleError, DeviceError, GraphError)
+_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError)
 _FIRST_PASSWORD = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
@@ -81,7 +83,11 @@ def _started(settings: Settings) -> FastAPI:
         _print_start(pipeline, settings)
         _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    return create_application(pipeline, settings, entrance)
+    application = create_application(pipeline, settings, entrance)
+    log: Log | None = application.state.audit
+    if log is not None and first_to("audit"):
+        log.write_now(start_record(pipeline.bundle, application.version))
+    return application
 
 
 def _print_start(pipeline: Pipeline, settings: Settings) -> None:
