@@ -18,6 +18,7 @@ from app.audit.log import AuditError, Log
 from app.bundle import Bundle
 from app.inference.pipeline import Encoded
 from app.problems import Refusal
+from app.render.fhir_audit import Requester
 from app.render.result import BreastResult, StudyResult
 
 # Others are asked for by anybody: who fills the log could fill the disk
@@ -31,10 +32,15 @@ class Noted:
 
     request_id: str
     who: Who | None
+    address: str | None
     bundle: Bundle
     hashes: bool
     images: Sequence[str] = ()
     result: StudyResult | None = None
+
+    @property
+    def requester(self) -> Requester:
+        return Requester(self.who.name if self.who is not None else None, self.address)
 
     def look_at(self, files: Sequence[bytes], keys: Mapping[int, str | None] | None = None) -> None:
         """Note the files, of some of which the hash is known. Computes: call it on a worker."""
@@ -58,7 +64,8 @@ def noted_of(request: Request) -> Noted:
     state = request.app.state
     noted = Noted(
         request.state.request_id,
-        getattr(request.state, "who", None),
+        request.state.who,
+        request.client.host if request.client is not None else None,
         state.pipeline.bundle,
         hashes=state.audit is not None,
     )

@@ -40,7 +40,8 @@ def written(
         result = study_result(noted.request_id, pipeline.bundle, wanted.question, reads, ignored)
         noted.result = result
         files = dicom_files(result, wanted.objects)
-        fhir = fhir_json(result) if wanted.fhir else None
+        requester = noted.requester if wanted.audit_event else None
+        fhir = fhir_json(result, requester) if wanted.fhir else None
         if wanted.form is Form.FHIR:
             assert fhir is not None
             return Response(fhir, media_type=Form.FHIR)

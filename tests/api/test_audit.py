@@ -252,3 +252,39 @@ def test_a_log_that_cannot_be_written_refuses_the_start(
         assert status == 1
         assert "refused to start: " in printed
         assert "Traceback" not in printed
+
+
+# FHIR
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/fhir+json"])
+def test_an_audit_event_says_who_had_which_files_read(service: Service, accept: str) -> None:
+    from fhir.resources.R4B.auditevent import AuditEvent
+
+    data = real_dicom("explicit")
+    answer = service.post(
+        "/predict",
+        content=data,
+        params={"objects": "auditevent"},
+        headers=BEARER | {"Accept": accept, "X-Request-ID": "r2"},
+    ).json()
+    bundle = answer["fhir"] if accept == "application/json" else answer
+    entries = {entry["fullUrl"]: entry for entry in bundle["entry"]}
+    (entry,) = [e for e in bundle["entry"] if e["resource"]["resourceType"] == "AuditEvent"]
+    assert entry["request"] == {"method": "POST", "url": "AuditEvent"}
+    event = AuditEvent.model_validate(entry["resource"])
+    caller, reader = event.agent
+    assert (caller.who.identifier.value, caller.network.address) == ("pacs", "127.0.0.1")
+    assert entries[reader.who.reference]["resource"]["resourceType"] == "Device"
+    values = [one.what.identifier.value for one in event.entity if one.what.identifier]
+    assert values == [sha256(data), "r2"]
+    made = [entries[one.what.reference] for one in event.entity if one.what.reference]
+    assert [one["resource"]["resourceType"] for one in made] == ["Observation", "DiagnosticReport"]
+
+
+def test_without_being_asked_for_there_is_no_audit_event(service: Service) -> None:
+    answer = service.post(
+        "/predict", content=IMAGE, params={"objects": "fhir"}, headers=BEARER
+    ).json()
+    kinds = {entry["resource"]["resourceType"] for entry in answer["fhir"]["entry"]}
+    assert "AuditEvent" not in kinds
