@@ -67,6 +67,11 @@ PROBLEMS = MappingProxyType(
         "login_locked": Problem(
             429, "Too many failed logins", "Try again after the time in Retry-After."
         ),
+        "forbidden": Problem(
+            403,
+            "The key or token is not good for this",
+            "Use one with the scope that the detail names.",
+        ),
         "csrf_failed": Problem(
             403,
             "The request may come from another site",

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(
         None, min_length=1, description="the service's secret there"
     )
+    oidc_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="the service's name in access tokens (JWT) of that provider, by which machines "
+        "come in; needs the issuer only",
+    )
     oidc_ca_file: Path | None = Field(
         None, description="PEM certificates to trust there, in place of the public ones"
     )

@@ -15,7 +15,7 @@ from app.access.lists import LONGEST_NAME, plain_name
 from app.access.lockout import Lockout
 from app.access.onetime import USER, OneTimePassword
 from app.access.passwords import LONGEST, matches, unmatched
-from app.access.provider import provider_of
+from app.access.provider import provider_of, token_issuer_of
 from app.access.sessions import Session, Sessions, Signed
 from app.access.users import Users
 from app.access.who import Who
@@ -35,12 +35,13 @@ class Entrance:
         self.users = Users(settings.users, settings.users_file)
         self.keys = Keys(settings.api_keys, settings.api_keys_file)
         self.provider = provider_of(settings)
+        self.token_issuer = token_issuer_of(settings)
         self.required = _is_required(settings)
         given = settings.session_secret
         secret = given.get_secret_value() if given is not None else secrets.token_hex()
         self.sessions = Sessions(secret, settings.session_hours)
         self.provider_state = Signed(secret, "provider", _PROVIDER_SECONDS)
-        nobody = not (len(self.users) or len(self.keys) or self.provider)
+        nobody = not (len(self.users) or len(self.keys) or self.provider or self.token_issuer)
         self.one_time: OneTimePassword | None = None
         if self.required and nobody:
             self.one_time = OneTimePassword(shared_folder() / "one-time-password")
@@ -58,8 +59,7 @@ class Entrance:
 
     def holder_of(self, key: str) -> Who | None:
         """Who comes with a key."""
-        name = self.keys.name_of(key)
-        return Who(name, "key") if name is not None else None
+        return self.keys.holder_of(key)
 
     def session_of(self, cookie: str) -> Session | None:
         """The session of a cookie, if it still holds: its user is there, with the same password,

@@ -28,7 +28,11 @@ from app.settings import Settings
 VERSION = "0.4.0"
 # Either; none is needed where the service is open
 _SECURITY = {
-    "key": {"type": "http", "scheme": "bearer", "description": "an API key (docs/security.md)"},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key or an access token (docs/security.md)",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -70,6 +74,11 @@ def create_application(
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
         application.state.oidc = Login(entrance.provider)
+    tokens = None
+    if entrance.token_issuer is not None:
+        from app.api.tokens import Tokens  # nor this
+
+        tokens = Tokens(entrance.token_issuer)
     application.include_router(service.router)
     application.include_router(login.router)
     application.include_router(predict.router)
@@ -77,7 +86,9 @@ def create_application(
     application.include_router(page.router)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
-    application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
+    application.add_middleware(
+        Guard, entrance=entrance, public_url=settings.public_url, tokens=tokens
+    )
     application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
@@ -123,6 +134,7 @@ def _document(application: FastAPI) -> None:
 def _guarded(method: str, operation: dict[str, Any]) -> None:
     """Describe what ``Guard`` asks for and how it refuses."""
     operation["security"] = [{name: []} for name in _SECURITY]
-    codes = ["login_required"] if method == "get" else ["login_required", "csrf_failed"]
+    codes = ["login_required", "forbidden", "provider_unreachable"]
+    codes += [] if method == "get" else ["csrf_failed"]
     for status, response in documented(*codes).items():
         operation["responses"].setdefault(str(status), response)

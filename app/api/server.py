@@ -116,6 +116,7 @@ def _print_access(entrance: Entrance, settings: Settings) -> None:
         "users": len(entrance.users),
         "api_keys": len(entrance.keys),
         "oidc": entrance.provider is not None,
+        "tokens": entrance.token_issuer is not None,
     }
     print("access", json.dumps(access), flush=True)
     if not entrance.required and not is_loopback(settings.host):

@@ -42,7 +42,7 @@ def audit_event(
     and for what it made. Each image is named by the SHA-256 of its file."""
     caller: Json = {
         "type": {"coding": [_DESTINATION]},
-        "who": {"display": "somebody who was not asked for a name"},
+        "who": {"display": "unknown"},
         "requestor": True,
     }
     if requester.name is not None:

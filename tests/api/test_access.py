@@ -164,6 +164,28 @@ def test_a_key_opens_every_door(guarded: Guarded) -> None:
     assert lower.get("/v1/models").status_code == 200
 
 
+def test_a_key_opens_only_the_doors_that_it_is_good_for(guarded: Guarded) -> None:
+    keys = {scope: new_key() for scope in ("predict", "read")}
+    before = guarded.keys.read_text()
+    guarded.keys.write_text(
+        before + "".join(f"{s}:{hash_of(key)}:{s}\n" for s, key in keys.items())
+    )
+    answers = {
+        (scope, method): guarded.service.client.request(
+            method, path, content=IMAGE, headers=bearer(key)
+        )
+        for scope, key in keys.items()
+        for method, path in (("POST", "/predict"), ("GET", "/state"), ("GET", "/v1/models"))
+    }
+    guarded.keys.write_text(before)
+    assert {key: answer.status_code for key, answer in answers.items()} == {
+        ("predict", "POST"): 200, ("predict", "GET"): 403,
+        ("read", "POST"): 403, ("read", "GET"): 200,
+    }  # fmt: skip
+    assert code(answers["read", "POST"]) == "forbidden"
+    assert "predict" in answers["read", "POST"].json()["detail"]
+
+
 def test_keys_are_changed_over_without_a_restart(guarded: Guarded) -> None:
     def known() -> list[bool]:
         return [
@@ -610,4 +632,6 @@ def test_openapi_says_how_to_come_in_where_it_is_asked(guarded: Guarded) -> None
                 continue
             assert ("security" in operation) == asked, path
             assert ("401" in operation["responses"]) == asked, path
-            assert ("403" in operation["responses"]) == (asked and method != "get"), path
+            told = str(operation["responses"].get("403", ""))
+            assert ("forbidden" in told) == asked, path
+            assert ("csrf_failed" in told) == (asked and method != "get"), path
