@@ -84,6 +84,17 @@ PROBLEMS = MappingProxyType(
         "body_too_large": Problem(
             413, "The request body is too large", "The limit is MAMMOSEQ_MAX_BODY_BYTES."
         ),
+        "header_too_large": Problem(
+            431, "The request header is too large", "Send fewer or shorter header fields."
+        ),
+        "slow_body": Problem(
+            408, "The request came too slowly", "Send it at once, on a faster connection."
+        ),
+        "rate_limited": Problem(
+            429,
+            "Too many requests in a minute",
+            "Try again after the time in Retry-After; the limit is MAMMOSEQ_RATE_LIMIT.",
+        ),
         "too_many_pixels": Problem(
             413, "The image has too many pixels", "The limit is MAMMOSEQ_MAX_PIXELS."
         ),

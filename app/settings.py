@@ -83,6 +83,13 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         50_000_000, ge=1, description="pixels of one image, read before decoding"
     )
+    rate_limit: int | None = Field(
+        None,
+        ge=1,
+        description="requests a minute of a user, key or token, or of an address where nobody is "
+        "asked for one; each process counts for itself; beyond: `rate_limited`; no limit unless "
+        "set",
+    )
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
     overlay_long_side: int = Field(

@@ -134,7 +134,7 @@ def _document(application: FastAPI) -> None:
 def _guarded(method: str, operation: dict[str, Any]) -> None:
     """Describe what ``Guard`` asks for and how it refuses."""
     operation["security"] = [{name: []} for name in _SECURITY]
-    codes = ["login_required", "forbidden", "provider_unreachable"]
+    codes = ["login_required", "forbidden", "provider_unreachable", "rate_limited"]
     codes += [] if method == "get" else ["csrf_failed"]
     for status, response in documented(*codes).items():
         operation["responses"].setdefault(str(status), response)

@@ -41,14 +41,25 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["state"]["who"] = None
-            if self._entrance.required and not is_public(scope["path"]):
+            if not is_public(scope["path"]):
                 request = Request(scope)
                 try:
-                    scope["state"]["who"] = await self._let_in(request)
+                    scope["state"]["who"] = await self._counted(request)
                 except Refusal as refusal:
                     await problem_response(request, refusal)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
+
+    async def _counted(self, request: Request) -> Who | None:
+        """Who it is, whose request was counted; if it is nobody, as one of the address."""
+        address = request.client.host if request.client is not None else ""
+        try:
+            who = await self._let_in(request) if self._entrance.required else None
+        except Refusal:
+            self._entrance.count(None, address)
+            raise
+        self._entrance.count(who, address)
+        return who
 
     async def _let_in(self, request: Request) -> Who:
         authorization = request.headers.get("authorization")

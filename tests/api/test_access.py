@@ -439,6 +439,34 @@ def test_a_thousand_logins_at_once_do_not_keep_others_from_being_served(
         assert statuses <= {200, 429}
 
 
+# the rate of requests
+
+
+def test_whoever_asks_too_often_is_told_when_to_come_again(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    keys = listed({"pacs": hash_of(OLD_KEY), "ris": hash_of(NEW_KEY)})
+    with serving(bundle_folder, tmp_path, access="login", api_keys=keys, rate_limit=3) as service:
+
+        def asked(key: str) -> int:
+            return service.get("/v1/models", headers=bearer(key)).status_code
+
+        assert [asked(OLD_KEY) for _ in range(4)] == [200, 200, 200, 429]
+        refused = service.post("/predict", content=IMAGE, headers=bearer(OLD_KEY))
+        assert code(refused) == "rate_limited"
+        assert 0 < int(refused.headers["retry-after"]) <= 20
+        assert asked(NEW_KEY) == 200
+        assert [asked("nobody's") for _ in range(4)] == [401, 401, 401, 429]
+        assert [service.get("/healthz/live").status_code for _ in range(4)] == [200] * 4
+
+
+def test_where_nobody_is_asked_who_it_is_the_address_counts(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with serving(bundle_folder, tmp_path, rate_limit=2) as service:
+        assert [service.get("/state").status_code for _ in range(3)] == [200, 200, 429]
+
+
 # open
 
 
