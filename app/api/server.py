@@ -31,7 +31,7 @@ from app.memory import give_back
 from app.settings import Settings
 
 _REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError)
-_FIRST_PASSWORD = """\
+_FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
     {password}
@@ -123,7 +123,7 @@ def _print_access(entrance: Entrance, settings: Settings) -> None:
         print(f"open to everybody who reaches {settings.host}: MAMMOSEQ_ACCESS=open", flush=True)
     if entrance.one_time is not None:
         password = entrance.one_time.made()
-        print(_FIRST_PASSWORD.format(user=USER, password=password), flush=True)
+        print(_FIRST_LOOK.format(user=USER, password=password), flush=True)
 
 
 def _print_refusal(error: Exception) -> None:
