@@ -76,6 +76,9 @@ SCORE = Histogram(
     "Calibrated probability of the positive class.",
     buckets=[i / 20 for i in range(1, 21)],
 )
+AUDIT_FAILURES = Counter(
+    "mammoseq_audit_failures_total", "Records that could not be written to the audit log."
+)
 MODEL = Gauge(
     "mammoseq_model_info",
     "The model being served; always 1.",

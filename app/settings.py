@@ -83,6 +83,13 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         50_000_000, ge=1, description="pixels of one image, read before decoding"
     )
+    rate_limit: int | None = Field(
+        None,
+        ge=1,
+        description="requests a minute of a user, key or token, or of an address where nobody is "
+        "asked for one; each process counts for itself; beyond: `rate_limited`; no limit unless "
+        "set",
+    )
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
     overlay_long_side: int = Field(
@@ -147,8 +154,25 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(
         None, min_length=1, description="the service's secret there"
     )
+    oidc_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="the service's name in access tokens (JWT) of that provider, by which machines "
+        "come in; needs the issuer only",
+    )
     oidc_ca_file: Path | None = Field(
         None, description="PEM certificates to trust there, in place of the public ones"
+    )
+
+    audit_file: str | None = Field(
+        None,
+        description="where a line is written for each prediction and login; `-`: standard output "
+        "(docs/audit.md)",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="what happens while that cannot be written: `refuse` answers "
+        "`audit_unavailable`, `continue` only counts",
     )
 
     @field_validator("accept", mode="before")

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "app.machine",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
+    "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
     "app.bridge": ("app.bridge",),
     "app.api": ("app",),
@@ -212,3 +213,18 @@ def test_every_problem_is_documented_with_its_status() -> None:
     text = (REPOSITORY / "docs" / "problems.md").read_text()
     rows = dict(re.findall(r"^\|\s*`([^`]+)`\s*\|\s*(\d{3})\s*\|", text, re.MULTILINE))
     assert rows == {code: str(problem.status) for code, problem in PROBLEMS.items()}
+
+
+def test_every_test_that_stands_against_a_threat_exists() -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text()
+    threats = [line for line in text.splitlines() if re.match(r"\| [STRIDE] \|", line)]
+    named = [re.findall(r"`(test_\w+)`", line) for line in threats]
+    written = {
+        node.name
+        for path in sources("tests")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {line[2] for line in threats} == set("STRIDE")
+    assert all(named)
+    assert {name for names in named for name in names} <= written

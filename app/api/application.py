@@ -13,12 +13,14 @@ from app import metrics
 from app.access.entrance import Entrance
 from app.api import errors, login, page, pixels, predict, service
 from app.api.admit import Admit
+from app.api.audit import Audit
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
+from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
@@ -27,7 +29,11 @@ from app.settings import Settings
 VERSION = "0.5.0"
 # Either; none is needed where the service is open
 _SECURITY = {
-    "key": {"type": "http", "scheme": "bearer", "description": "an API key (docs/security.md)"},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key or an access token (docs/security.md)",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -41,7 +47,7 @@ def create_application(
     pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
 ) -> FastAPI:
     """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
-    settings unless given."""
+    settings unless given. Raises ``AuditError``."""
     entrance = entrance or Entrance(settings, shared_folder)
 
     @asynccontextmanager
@@ -64,10 +70,16 @@ def create_application(
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
     application.state.entrance = entrance
+    application.state.audit = log_of(settings, shared_folder)
     if entrance.provider is not None:
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
         application.state.oidc = Login(entrance.provider)
+    tokens = None
+    if entrance.token_issuer is not None:
+        from app.api.tokens import Tokens  # nor this
+
+        tokens = Tokens(entrance.token_issuer)
     application.include_router(service.router)
     application.include_router(login.router)
     application.include_router(predict.router)
@@ -76,7 +88,8 @@ def create_application(
     application.mount("/web", page.files)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
-    application.add_middleware(Guard, entrance=entrance, settings=settings)
+    application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
+    application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
     _document(application)
@@ -123,6 +136,6 @@ def _guarded(method: str, operation: dict[str, Any], *, public: bool) -> None:
     codes = ["wrong_host"] if method == "get" else ["wrong_host", "csrf_failed"]
     if not public:
         operation["security"] = [{name: []} for name in _SECURITY]
-        codes.append("login_required")
+        codes += ["login_required", "forbidden", "provider_unreachable", "rate_limited"]
     for status, response in documented(*codes).items():
         operation["responses"].setdefault(str(status), response)
