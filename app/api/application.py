@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service
+from app.api import errors, login, page, pixels, predict, service, watch
 from app.api.admit import Admit
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
@@ -45,8 +45,11 @@ def create_application(
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        yield
-        pipeline.stop()
+        async with AsyncExitStack() as stack:
+            if settings.metrics_port is not None:
+                await stack.enter_async_context(watch.listening(application))
+            yield
+            pipeline.stop()
 
     application = FastAPI(
         title="Mammoseq",
@@ -67,7 +70,10 @@ def create_application(
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
         application.state.oidc = Login(entrance.provider)
+    application.state.ending = False
     application.include_router(service.router)
+    if settings.metrics_port is None:
+        application.include_router(watch.router)
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
