@@ -28,8 +28,8 @@ MAY_IMPORT = {
     "app.settings": ("app.imaging", "app.machine"),
     "app.metrics": ("app.machine",),
     "app.inference": (
-        "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
-        "app.machine",
+        "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",
+        "app.metrics", "app.machine",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),

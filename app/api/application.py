@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from app import metrics
 from app.access.entrance import Entrance
 from app.api import errors, login, page, pixels, predict, service, watch
-from app.api.admit import Admit
+from app.api.admit import IMAGE_ROUTES, Admit
+from app.api.drift import publish_reference
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
@@ -21,6 +22,8 @@ from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
+from app.machine import visible_gpus
+from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.4.0"
@@ -89,7 +92,19 @@ def create_application(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
     metrics.STARTED.labels(VERSION).set_to_current_time()
+    metrics.GPU.set(visible_gpus())
+    publish_reference(pipeline)
+    _begin_at_zero()
     return application
+
+
+def _begin_at_zero() -> None:
+    """What alerts ask for is there before it first happens, so that the first time counts."""
+    for code in PROBLEMS:
+        metrics.PROBLEMS.labels(code)
+    for route in IMAGE_ROUTES:
+        for status in ("200", "500"):
+            metrics.REQUESTS.labels(route, status)
 
 
 def _capacity(settings: Settings) -> Capacity:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from app.api.answers import Outputs, encoded
 from app.api.documents import DicomFile, dicom_files, fhir_json, related
+from app.api.drift import count_scores
 from app.api.negotiate import Form
 from app.api.options import Wanted
 from app.api.results import Read, study_result
@@ -37,6 +38,7 @@ def written(
     ]
     with watch.stage("render"):
         result = study_result(request_id, pipeline.bundle, wanted.question, reads, ignored)
+        count_scores(result, pipeline.references)
         files = dicom_files(result, wanted.objects)
         fhir = fhir_json(result) if wanted.fhir else None
         if wanted.form is Form.FHIR:
