@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
+from app import metrics
 from app.problems import PROBLEMS
 from app.settings import Settings
+from docs import reference
+from docs.metric_notes import LABELS, NOTES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = ("app", "training", "export", "benchmarks")
@@ -206,6 +210,14 @@ def test_every_metric_is_documented() -> None:
     ).stdout
     expected = {name for name in printed.split() if name.startswith("mammoseq_")}
     assert {name for name in first_column("metrics.md") if name.startswith("mammoseq_")} == expected
+
+
+def test_metrics_are_documented_one_by_one() -> None:
+    declared = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    names = {f"{f.name}{'_total' * (f.type == 'counter')}" for m in declared for f in m.describe()}
+    assert NOTES.keys() == names
+    assert LABELS.keys() == {label for metric in declared for label in metric._labelnames}
+    assert (REPOSITORY / "docs" / "metrics.md").read_text() == reference.metric_table()
 
 
 def test_every_problem_is_documented_with_its_status() -> None:

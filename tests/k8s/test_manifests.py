@@ -13,6 +13,7 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 KUBERNETES_VERSION = "1.32"
 PORT = 8000
+METRICS_PORT = 9000
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None,
@@ -126,7 +127,7 @@ def test_every_selector_selects_the_pods(manifests):
 def test_probe_asks_the_right_path_of_the_right_port(container, probe, path):
     request = container[probe]["httpGet"]
     assert request["path"] == path
-    assert request["port"] in {port["name"] for port in container["ports"]}
+    assert request["port"] == "metrics"
 
 
 def test_startup_has_time_to_load_and_liveness_is_patient(container):
@@ -137,12 +138,14 @@ def test_startup_has_time_to_load_and_liveness_is_patient(container):
     assert patience_seconds("livenessProbe") > patience_seconds("readinessProbe")
 
 
-def test_one_port_from_setting_to_service(manifests, container):
-    (port,) = container["ports"]
-    (service_port,) = manifests["Service"]["spec"]["ports"]
-    assert port["containerPort"] == PORT
-    assert service_port["targetPort"] == port["name"]
-    assert manifests["ConfigMap"]["data"]["MAMMOSEQ_PORT"] == str(PORT)
+def test_ports_are_the_same_from_setting_to_service(manifests, container):
+    settings = manifests["ConfigMap"]["data"]
+    ports = {"http": PORT, "metrics": METRICS_PORT}
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == ports
+    for port in manifests["Service"]["spec"]["ports"]:
+        assert (port["name"], port["port"]) == (port["targetPort"], ports[port["name"]])
+    assert settings["MAMMOSEQ_PORT"] == str(PORT)
+    assert settings["MAMMOSEQ_METRICS_PORT"] == str(METRICS_PORT)
     assert dockerfile("EXPOSE") == [str(PORT)]
 
 
@@ -266,14 +269,19 @@ def test_disruption_budget_lets_nodes_be_drained(manifests):
     assert manifests["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
 
-def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests, container):
+def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests):
     policy = manifests["NetworkPolicy"]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert policy["egress"] == []
-    (rule,) = policy["ingress"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["name"]}]
-    assert all(peer["namespaceSelector"]["matchLabels"] for peer in rule["from"])
-    assert len(rule["from"]) == 2
+    admitted = {}
+    for rule in policy["ingress"]:
+        (port,) = rule["ports"]
+        (peer,) = rule["from"]
+        admitted[port["port"]] = peer["namespaceSelector"]["matchLabels"]
+    assert admitted == {
+        "http": {"mammoseq-client": "true"},
+        "metrics": {"kubernetes.io/metadata.name": "monitoring"},
+    }
 
 
 def test_service_monitor_scrapes_the_service(manifests):
@@ -285,7 +293,8 @@ def test_service_monitor_scrapes_the_service(manifests):
     assert selector.items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] == "/metrics"
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["port"] == "metrics"
+    assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_base_renders_alone():
