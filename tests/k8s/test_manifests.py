@@ -300,3 +300,17 @@ def test_service_monitor_scrapes_the_service(manifests):
 def test_base_renders_alone():
     base = REPOSITORY / "k8s" / "base"
     subprocess.run(["kubectl", "kustomize", base], check=True, capture_output=True)
+
+
+def test_monitoring_renders_alerts_and_a_dashboard_that_grafana_finds():
+    monitoring = REPOSITORY / "k8s" / "monitoring"
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", monitoring], check=True, capture_output=True, text=True
+    )
+    by_kind = {each["kind"]: each for each in yaml.safe_load_all(rendered.stdout)}
+    assert by_kind.keys() == {"PrometheusRule", "ConfigMap"}
+    assert {each["metadata"]["namespace"] for each in by_kind.values()} == {"mammoseq"}
+    config_map = by_kind["ConfigMap"]
+    kubernetes_validate.validate(config_map, KUBERNETES_VERSION, strict=True)
+    assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config_map["data"]["mammoseq.json"] == (monitoring / "dashboard.json").read_text()
