@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
@@ -34,6 +34,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="port for `/metrics` and `/healthz` alone; unless set they are on the other",
+    )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(None, description="model to serve, where the store holds several")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -183,6 +189,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _own(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and value == others.data.get("port"):
+            raise ValueError("must not be that of MAMMOSEQ_PORT")
+        return value
 
     def share_of(self, limit: int) -> int:
         """What one process may take of a limit of the whole service."""

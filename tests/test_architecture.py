@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
+from app import metrics
 from app.problems import PROBLEMS
 from app.settings import Settings
+from docs import reference
+from docs.metric_notes import LABELS, NOTES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = ("app", "training", "export", "benchmarks")
@@ -28,8 +32,8 @@ MAY_IMPORT = {
     "app.settings": ("app.imaging", "app.machine"),
     "app.metrics": ("app.machine",),
     "app.inference": (
-        "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
-        "app.machine",
+        "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",
+        "app.metrics", "app.machine",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
     "app.audit": ("app.audit", "app.settings", "app.metrics"),
@@ -207,6 +211,14 @@ def test_every_metric_is_documented() -> None:
     ).stdout
     expected = {name for name in printed.split() if name.startswith("mammoseq_")}
     assert {name for name in first_column("metrics.md") if name.startswith("mammoseq_")} == expected
+
+
+def test_metrics_are_documented_one_by_one() -> None:
+    declared = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    names = {f"{f.name}{'_total' * (f.type == 'counter')}" for m in declared for f in m.describe()}
+    assert NOTES.keys() == names
+    assert LABELS.keys() == {label for metric in declared for label in metric._labelnames}
+    assert (REPOSITORY / "docs" / "metrics.md").read_text() == reference.metric_table()
 
 
 def test_every_problem_is_documented_with_its_status() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import Any
 
@@ -11,9 +11,10 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service
-from app.api.admit import Admit
+from app.api import errors, login, page, pixels, predict, service, watch
+from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
+from app.api.drift import publish_reference
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
@@ -24,6 +25,8 @@ from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
+from app.machine import visible_gpus
+from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.5.0"
@@ -52,8 +55,11 @@ def create_application(
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        yield
-        pipeline.stop()
+        async with AsyncExitStack() as stack:
+            if settings.metrics_port is not None:
+                await stack.enter_async_context(watch.listening(application))
+            yield
+            pipeline.stop()
 
     application = FastAPI(
         title="Mammoseq",
@@ -80,7 +86,10 @@ def create_application(
         from app.api.tokens import Tokens  # nor this
 
         tokens = Tokens(entrance.token_issuer)
+    application.state.ending = False
     application.include_router(service.router)
+    if settings.metrics_port is None:
+        application.include_router(watch.router)
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
@@ -98,7 +107,19 @@ def create_application(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
     metrics.STARTED.labels(VERSION).set_to_current_time()
+    metrics.GPU.set(visible_gpus())
+    publish_reference(pipeline)
+    _begin_at_zero()
     return application
+
+
+def _begin_at_zero() -> None:
+    """What alerts ask for is there before it first happens, so that the first time counts."""
+    for code in PROBLEMS:
+        metrics.PROBLEMS.labels(code)
+    for route in IMAGE_ROUTES:
+        for status in ("200", "500"):
+            metrics.REQUESTS.labels(route, status)
 
 
 def _capacity(settings: Settings) -> Capacity:

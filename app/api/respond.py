@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.api.answers import Outputs, encoded
 from app.api.audit import Noted
 from app.api.documents import DicomFile, dicom_files, fhir_json, related
+from app.api.drift import count_scores
 from app.api.negotiate import Form
 from app.api.options import Wanted
 from app.api.results import Read, study_result
@@ -39,6 +40,7 @@ def written(
     with watch.stage("render"):
         result = study_result(noted.request_id, pipeline.bundle, wanted.question, reads, ignored)
         noted.result = result
+        count_scores(result, pipeline.references)
         files = dicom_files(result, wanted.objects)
         requester = noted.requester if wanted.audit_event else None
         fhir = fhir_json(result, requester) if wanted.fhir else None

@@ -21,6 +21,7 @@ from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.watch import PortError, check_port
 from app.audit.log import AuditError, Log
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
@@ -30,7 +31,7 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError)
+_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError, PortError)
 _FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
@@ -70,6 +71,7 @@ def application() -> FastAPI:
 
 def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
+    check_port(settings)
     entrance = Entrance(settings, shared_folder)
     bundle = load_bundle(find_bundle(settings.model_store, settings.model))
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
