@@ -75,9 +75,8 @@ function showBreast(host, breast, { model, figures }, points) {
   const frames = framesOf(breast);
   const viewers = frames.map(({ viewer }) => viewer);
   const unlink = viewers.length > 1 ? link(viewers) : () => {};
-  const grid = el(
-    "div", { class: "exams", data: { exams: String(breast.exams.length) } }, ...columnsOf(breast, frames),
-  );
+  const columns = columnsOf(breast, frames);
+  const grid = el("div", { class: "exams" }, ...columns);
   const reading = el("section", { class: "reading", "aria-label": words.result.probability });
   fill(
     host,
@@ -85,6 +84,7 @@ function showBreast(host, breast, { model, figures }, points) {
       "div",
       { class: "look" },
       createToolbar(viewers),
+      columns.length > 1 ? waysTo(columns, breast) : null,
       grid,
     ),
     el(
@@ -106,11 +106,16 @@ function showBreast(host, breast, { model, figures }, points) {
   const forget = points.onChange(write);
   write();
   load(frames, stop.signal);
+  grid.scrollLeft = grid.scrollWidth; // the newest exam is looked at first
+  const fit = new ResizeObserver(() =>
+    grid.classList.toggle("is-wide", grid.scrollWidth > grid.clientWidth + 1));
+  fit.observe(grid);
   return {
     destroy() {
       stop.abort();
       forget();
       unlink();
+      fit.disconnect();
       viewers.forEach((viewer) => viewer.destroy());
     },
   };
@@ -156,6 +161,16 @@ function columnsOf(breast, frames) {
       ...ofExam.map((frame) => frame.element),
     );
   });
+}
+
+/** Buttons that bring an exam into sight, where not all of them are. */
+function waysTo(columns, { exams }) {
+  const buttons = columns.map((column, place) =>
+    el("button", {
+      type: "button",
+      on: { click: () => column.scrollIntoView({ block: "nearest", inline: "start" }) },
+    }, exams[place].date));
+  return el("nav", { class: "ways", "aria-label": words.result.ways }, ...buttons);
 }
 
 async function load(frames, signal) {

@@ -62,9 +62,9 @@ def opened(
     page.on(
         "console",
         lambda message: (
-            # Chromium reports every refusal of the service as an error of its own
+            # Chromium reports everything that was not answered with 200 as an error of its own
             watched.errors.append(message.text)
-            if message.type == "error" and "the server responded with a status" not in message.text
+            if message.type == "error" and "Failed to load resource" not in message.text
             else None
         ),
     )

@@ -44,6 +44,11 @@ def film(date: str, seed: int, **tags: Any) -> bytes:
     return dicom(sixteen_bit(breast(seed=seed)), StudyDate=day, AcquisitionDate=day, **tags)
 
 
+def series(exams: int) -> list[FilePayload]:
+    days = [f"{2005 + year}-03-01" for year in range(exams)]
+    return [payload(f"{day}.dcm", film(day, place)) for place, day in enumerate(days)]
+
+
 def cards(page: Page) -> Locator:
     return page.locator(".images > li")
 
@@ -93,9 +98,8 @@ def test_a_thumbnail_shows_the_image_before_it_is_read(page: Page) -> None:
         "canvas => canvas.width > 50 && new Set(canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data).size > 20"
     )
-    thumbnail = page.locator("canvas.thumbnail")
-    page.wait_for_function(f"({drawn})(document.querySelector('canvas.thumbnail'))")
-    assert thumbnail.evaluate(drawn)
+    expect(page.locator("button.go")).to_be_enabled()
+    assert page.locator("canvas.thumbnail").evaluate(drawn)
 
 
 def test_a_full_size_dicom_is_shown_at_all_its_pixels(page: Page) -> None:
@@ -409,12 +413,16 @@ def test_the_result_of_a_dicom_file_is_saved_as_report_and_picture(page: Page) -
     assert picture.pixel_array.any()
 
 
-def test_the_result_fits_on_one_page_of_paper(page: Page) -> None:
-    films = [payload(f"{i}.dcm", film(date, i)) for i, date in enumerate(YEARS)]
-    choose(page, *films)
-    read(page)
-    paper = page.pdf(prefer_css_page_size=True)
-    assert paper.count(b"/Type /Page\n") == 1
+@pytest.mark.parametrize("exams", [1, 5, 16])
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_result_fits_on_one_page_of_paper(
+    browser: Browser, server: Service, exams: int, theme: str
+) -> None:
+    with opened(browser, str(server.client.base_url), theme=theme) as page:
+        choose(page, *series(exams))
+        read(page)
+        paper = page.pdf(prefer_css_page_size=True)
+        assert paper.count(b"/Type /Page\n") == 1
 
 
 # for everybody
@@ -479,6 +487,61 @@ def test_the_page_is_usable_on_a_phone(browser: Browser, server: Service) -> Non
         too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not too_wide
         assert barriers(page) == []
+
+
+@pytest.mark.parametrize("size", [(1440, 900), PHONE], ids=["desktop", "phone"])
+def test_of_many_exams_the_newest_is_in_sight_and_a_button_leads_to_the_others(
+    browser: Browser, server: Service, size: tuple[int, int]
+) -> None:
+    with opened(browser, str(server.client.base_url), size) as page:
+        choose(page, *series(16))
+        read(page)
+        names = page.locator(".print-name")
+        expect(names.last).to_be_in_viewport()
+        assert page.locator(".frame").last.evaluate("frame => frame.clientWidth") >= 140
+        page.get_by_role("button", name="2005-03-01", exact=True).click()
+        expect(names.first).to_be_in_viewport()
+
+
+def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
+    browser: Browser, server: Service
+) -> None:
+    with opened(browser, str(server.client.base_url), (320, 256)) as page:
+        choose(page, payload("a.dcm", film(YEARS[0], 0)))
+        read(page)
+        assert page.locator(".frame").evaluate("frame => frame.clientHeight") >= 400
+        assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    page.emulate_media(forced_colors="active")
+    style = "node => getComputedStyle(node).outlineStyle"
+    tool = page.locator("button[data-tool=window]"), page.locator("button[data-tool=pan]")
+    assert [each.evaluate(style) for each in tool] == ["solid", "none"]
+
+
+def test_the_focus_goes_where_the_reading_goes(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.route("**/predict?*", lambda route: None)  # an answer that never comes
+    page.locator("button.go").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("button.go")).to_be_focused()
+    page.unroute("**/predict?*")
+    page.keyboard.press("Enter")
+    expect(page.locator(".result")).to_be_focused(timeout=20_000)
+
+
+def test_a_screen_reader_is_told_of_steps_not_of_every_percent(page: Page) -> None:
+    expect(page.locator("[aria-busy=true] [role=status]")).to_have_count(0)
+    choose(page, payload("a.png", png(breast())))
+    page.route("**/predict?*", lambda route: None)
+    page.locator("button.go").click()
+    expect(page.locator(".said")).not_to_contain_text("%")
+    expect(page.locator("[aria-busy=true] [role=status]")).to_have_count(0)
 
 
 # what it costs, what it keeps

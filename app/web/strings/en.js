@@ -271,6 +271,7 @@ export default {
     days: (days) => (days < 60 ? many(days, "day", "days") : `${(days / 30.44).toFixed(0)} months`),
     warnings: "Warnings",
     leftOut: why,
+    ways: "To the exam of",
     ignored: (count) => `${many(count, "file was", "files were")} left out`,
     by: (model, answer) =>
       `${answer.model.name} ${answer.model.version}, request ${answer.request_id}. ` +
