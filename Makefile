@@ -5,7 +5,11 @@ DEV := .venv/dev
 PEERS := $(patsubst benchmarks/peers/requirements/%.txt,%,\
   $(wildcard benchmarks/peers/requirements/*.txt))
 
+# As in tests/test_static.py
+NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|\.baseline$$'
+
 .DEFAULT_GOAL := help
+.PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
 .PHONY: screenshots vendor requirements image-check clean
 
@@ -49,6 +53,10 @@ peers-install: $(PEERS:%=.venv/peers/%/.done) ## install what it is compared wit
 
 screenshots: $(DEV)/.done ## take the pictures of the page in docs/images (needs Chromium)
 	$(DEV)/bin/python -m docs.screenshots
+
+secrets: $(DEV)/.done ## write anew what looks like a secret and is none: look at the difference
+	$(DEV)/bin/python -m detect_secrets scan --exclude-files $(NOT_OURS) > .secrets.new
+	mv .secrets.new .secrets.baseline
 
 vendor: ## fetch the page's libraries from npm as pinned in app/web/vendor (needs npm)
 	$(PYTHON) -m docs.vendored
