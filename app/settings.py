@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
+from app.logs import LogFormat, off_terminal
 from app.machine import available_cores, available_memory, has_gpu, processes_for
 
 _ADDRESS = r"^https?://[^\s?#@]+$"
@@ -48,6 +49,10 @@ class Settings(BaseSettings):
         ge=1,
         le=65535,
         description="port for `/metrics` and `/healthz` alone; unless set they are on the other",
+    )
+    log_format: LogFormat = Field(
+        default_factory=off_terminal,
+        description="`json` or `text`; unless set `text` on a terminal, else `json`",
     )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(None, description="model to serve, where the store holds several")

@@ -56,11 +56,17 @@ class Service:
 
 
 def environment(bundle_folder: Path, **settings: object) -> dict[str, str]:
-    """This process' environment with no settings of the service but these."""
+    """This process' environment with no settings of the service but these; None is unset."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MAMMOSEQ_")}
-    chosen = {"model_store": bundle_folder.parents[1], "model": bundle_folder.parent.name}
+    chosen: dict[str, object] = {
+        "model_store": bundle_folder.parents[1],
+        "model": bundle_folder.parent.name,
+        "log_format": "text",
+    }
     return inherited | {
-        f"MAMMOSEQ_{name.upper()}": str(value) for name, value in (chosen | settings).items()
+        f"MAMMOSEQ_{name.upper()}": str(value)
+        for name, value in (chosen | settings).items()
+        if value is not None
     }
 
 

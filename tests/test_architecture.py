@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "app.figures": ("app.bundle",),
     "app.problems": (),
     "app.machine": (),
-    "app.settings": ("app.imaging", "app.machine"),
+    "app.logs": (),
+    "app.settings": ("app.imaging", "app.machine", "app.logs"),
     "app.metrics": ("app.machine",),
     "app.inference": (
         "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",

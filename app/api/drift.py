@@ -15,7 +15,7 @@ from app.render.result import BreastResult, StudyResult
 
 def publish_reference(pipeline: Pipeline) -> None:
     """The shares of the validation scores, as metrics."""
-    model = _model(pipeline.bundle.manifest)
+    model = pipeline.model
     for unit, reference in pipeline.references.items():
         for bucket, share in enumerate(reference.shares, 1):
             metrics.REFERENCE.labels(model, unit, str(bucket)).set(share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import traceback
 import uuid
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app import metrics
+from app.logs import place_of
 from app.problems import PROBLEMS, Refusal
 
 _LOG = logging.getLogger("mammoseq")
@@ -102,14 +102,12 @@ def failure_response(request: Request, error: Exception) -> JSONResponse:
 
     The message of an exception may quote a file; its type and place do not.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames[-4:]))
-    _LOG.error(
-        "internal_error request=%s type=%s at %s",
-        request.state.request_id,
-        type(error).__name__,
-        where,
-    )
+    fields = {
+        "request_id": request.state.request_id,
+        "type": type(error).__name__,
+        "at": place_of(error),
+    }
+    _LOG.error("internal_error", extra={"fields": fields})
     return problem_response(request, Refusal("internal_error", "An unexpected fault was logged."))
 
 

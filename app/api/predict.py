@@ -111,6 +111,7 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     turn = request.state.admitted.turn
+    request.state.model = pipeline.model
     received = await receive(request, _limits(settings))
     watch = Stopwatch()
 
@@ -165,6 +166,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     pipeline: Pipeline = request.app.state.pipeline
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
+    request.state.model = pipeline.model
     body = await receive(request, limits)
     watch = Stopwatch()
 

@@ -31,9 +31,10 @@ _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 def supervise(settings: Settings) -> int:
     """Run the service in processes of its own until SIGTERM; returns the exit status."""
-    # Each reads the settings again, and must not count the cores again
+    # Each reads the settings again, and must not look at the machine again
     os.environ["MAMMOSEQ_PROCESSES"] = str(settings.processes)
     os.environ["MAMMOSEQ_WORKERS"] = str(settings.workers)
+    os.environ["MAMMOSEQ_LOG_FORMAT"] = settings.log_format
     if settings.session_secret is None:  # a session of one is a session of all
         os.environ["MAMMOSEQ_SESSION_SECRET"] = secrets.token_hex()
     with _private_folder() as folder:
@@ -57,7 +58,8 @@ def server_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "access_log": False,  # metrics count; a path or query may hold anything
+        "access_log": False,  # Observe writes one; a path or query may hold anything
+        "log_config": None,  # app.logs has it
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),

@@ -120,6 +120,7 @@ class Pipeline:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         cv2.setNumThreads(1)  # the workers are the parallelism
         self.bundle = bundle
+        self.model = f"{bundle.manifest.name}/{bundle.manifest.version}"
         self.sessions = Sessions(
             bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
         )
