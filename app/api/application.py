@@ -12,6 +12,7 @@ from app import metrics
 from app.access.entrance import Entrance
 from app.api import errors, login, page, pixels, predict, service
 from app.api.admit import Admit
+from app.api.ending import CloseAtEnd, told_to_end
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
@@ -45,7 +46,8 @@ def create_application(
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        yield
+        with told_to_end(application, settings.drain_seconds):
+            yield
         pipeline.stop()
 
     application = FastAPI(
@@ -67,6 +69,7 @@ def create_application(
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
         application.state.oidc = Login(entrance.provider)
+    application.state.ending = False
     application.include_router(service.router)
     application.include_router(login.router)
     application.include_router(predict.router)
@@ -78,6 +81,7 @@ def create_application(
     application.add_middleware(Guard, entrance=entrance, public_url=settings.public_url)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
+    application.add_middleware(CloseAtEnd)
     _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(

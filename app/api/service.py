@@ -37,9 +37,12 @@ async def live(request: Request) -> dict[str, str]:
 @router.get("/healthz/ready", responses=documented("not_ready"))
 async def ready(request: Request) -> dict[str, str]:
     """The bundle is verified, the sessions are warm, and the device asked for is in use: the
-    service does not start otherwise. And the device has not failed since."""
+    service does not start otherwise. And the device has not failed since, and the service was not
+    told to end."""
     pipeline: Pipeline = request.app.state.pipeline
     check_working(pipeline.sessions)
+    if request.app.state.ending:
+        raise Refusal("not_ready", "The service was told to end.")
     manifest = pipeline.bundle.manifest
     return {
         "status": "ready",
