@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,14 @@ def _processes(chosen: dict[str, Any]) -> int:
 def _workers(chosen: dict[str, Any]) -> int:
     processes: int = chosen["processes"]
     return math.ceil(available_cores() / processes)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Settings(BaseSettings):
@@ -190,11 +199,22 @@ class Settings(BaseSettings):
             else value
         )
 
+<<<<<<< HEAD
     @field_validator("metrics_port")
     @classmethod
     def _own(cls, value: int | None, others: ValidationInfo) -> int | None:
         if value is not None and value == others.data.get("port"):
             raise ValueError("must not be that of MAMMOSEQ_PORT")
+=======
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        """What uvicorn takes for no network it compares as a word, which nobody's address is; and
+        with `*` every caller could say who it is."""
+        for part in value.split(","):
+            if value and not _is_network(part.strip()):
+                raise ValueError("addresses and networks, such as 10.0.0.5, 10.0.0.0/8")
+>>>>>>> review6
         return value
 
     def share_of(self, limit: int) -> int:

@@ -57,7 +57,7 @@ class Entrance:
     @property
     def takes_passwords(self) -> bool:
         """Whether anybody could log in with a password."""
-        return self.required and (len(self.users) > 0 or self._one_time_hash() is not None)
+        return self.required and (self._one_time_hash() is not None or len(self.users) > 0)
 
     def holder_of(self, key: str) -> Who | None:
         """Who comes with a key."""
@@ -83,7 +83,8 @@ class Entrance:
                 session.bound_to, self.sessions.bound_to(proof)
             )
         elif session.who.kind == "once":
-            holds = self.one_time is not None and not len(self.users)
+            self._drop_one_time()
+            holds = self.one_time is not None
         else:
             holds = session.who.kind == "oidc" and self.provider is not None
         return session if holds else None
@@ -115,7 +116,9 @@ class Entrance:
         """None if the password is not the user's; that takes as long if there is no such user."""
         loop = asyncio.get_running_loop()
         known = self.users.hash_of(user)
-        once = self._one_time_hash() if user == USER and known is None else None
+        once = self._one_time_hash()
+        if user != USER or known is not None:
+            once = None
         compared = known or once
         if compared is None:  # not on the event loop: it is computed when the users have changed
             like = self.users.any_hash()
@@ -128,10 +131,16 @@ class Entrance:
         return None
 
     def _one_time_hash(self) -> str | None:
-        """None if there is no one-time password, it was used, or there are users now."""
-        if self.one_time is None or len(self.users):
-            return None
-        return self.one_time.hash()
+        """None if there is no one-time password, it was used, or there have been users."""
+        self._drop_one_time()
+        return self.one_time.hash() if self.one_time is not None else None
+
+    def _drop_one_time(self) -> None:
+        """Once there are users it is gone for good, also if their list should be empty again: its
+        password still stands in a log."""
+        if self.one_time is not None and len(self.users):
+            self.one_time.use_up()
+            self.one_time = None
 
     def _raise_if_locked(self, user: str, address: str) -> None:
         seconds = self._lockout.seconds(user, address)

@@ -13,7 +13,7 @@ from tests.page.browser import barriers, opened
 from tests.pictures import breast, png
 from tests.serving import Service, serving
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 
 
 @pytest.fixture(scope="module")
