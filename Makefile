@@ -29,8 +29,9 @@ soak: $(DEV)/.done ## studies arrive while PACS, service and bridge are killed (
 fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
 	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)
 
-docs: $(DEV)/.done ## write the reference tables of docs/ from the code
+docs: $(DEV)/.done ## write the reference tables of docs/, and the alerts for the Operator
 	$(DEV)/bin/python -m docs.reference
+	$(DEV)/bin/python -m docs.prometheus_rule
 
 BENCHMARKS := overhead decode series start memory overload
 

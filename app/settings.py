@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
@@ -27,6 +28,14 @@ def _workers(chosen: dict[str, Any]) -> int:
     return math.ceil(available_cores() / processes)
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
 class Settings(BaseSettings):
     """Documented in ``docs/settings.md``, which a test compares with this class."""
 
@@ -34,6 +43,12 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="port for `/metrics` and `/healthz` alone; unless set they are on the other",
+    )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(None, description="model to serve, where the store holds several")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -89,6 +104,13 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(
         50_000_000, ge=1, description="pixels of one image, read before decoding"
+    )
+    rate_limit: int | None = Field(
+        None,
+        ge=1,
+        description="requests a minute of a user, key or token, or of an address where nobody is "
+        "asked for one; each process counts for itself; beyond: `rate_limited`; no limit unless "
+        "set",
     )
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
@@ -154,8 +176,25 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(
         None, min_length=1, description="the service's secret there"
     )
+    oidc_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="the service's name in access tokens (JWT) of that provider, by which machines "
+        "come in; needs the issuer only",
+    )
     oidc_ca_file: Path | None = Field(
         None, description="PEM certificates to trust there, in place of the public ones"
+    )
+
+    audit_file: str | None = Field(
+        None,
+        description="where a line is written for each prediction and login; `-`: standard output "
+        "(docs/audit.md)",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="what happens while that cannot be written: `refuse` answers "
+        "`audit_unavailable`, `continue` only counts",
     )
 
     @field_validator("accept", mode="before")
@@ -166,6 +205,24 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+<<<<<<< HEAD
+    @field_validator("metrics_port")
+    @classmethod
+    def _own(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and value == others.data.get("port"):
+            raise ValueError("must not be that of MAMMOSEQ_PORT")
+=======
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        """What uvicorn takes for no network it compares as a word, which nobody's address is; and
+        with `*` every caller could say who it is."""
+        for part in value.split(","):
+            if value and not _is_network(part.strip()):
+                raise ValueError("addresses and networks, such as 10.0.0.5, 10.0.0.0/8")
+>>>>>>> review6
+        return value
 
     def share_of(self, limit: int) -> int:
         """What one process may take of a limit of the whole service."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 
 
 def is_loopback(host: str) -> bool:
@@ -14,6 +17,12 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def host_of(authority: str) -> str:
+    """The name or address of a ``Host`` header, without its port; empty if it is none."""
+    found = _AUTHORITY.fullmatch(authority)
+    return found[1].lower() if found is not None else ""
 
 
 def is_safe_way(address: str) -> bool:

@@ -22,23 +22,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 @contextmanager
 def told_to_end(application: FastAPI, drain_seconds: float) -> Iterator[None]:
     """While in here, SIGTERM sets ``application.state.ending``, and reaches whoever handled it
-    before only so much later; a second one reaches it at once."""
+    before only so much later; a second one, or SIGINT, reaches it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # nor does uvicorn look at signals there
         return
-    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
-    assert callable(before)  # uvicorn's
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def told(number: int, frame: FrameType | None) -> None:
-        if application.state.ending or not drain_seconds:
-            before(number, frame)
+        end = before[signal.Signals(number)]
+        assert callable(end)  # uvicorn's
+        if number == signal.SIGTERM and drain_seconds and not application.state.ending:
+            loop.call_soon_threadsafe(loop.call_later, drain_seconds, end, number, None)
         else:
-            loop.call_soon_threadsafe(loop.call_later, drain_seconds, before, number, None)
+            end(number, frame)
         application.state.ending = True
 
-    signal.signal(signal.SIGTERM, told)
+    for number in before:
+        signal.signal(number, told)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class CloseAtEnd:

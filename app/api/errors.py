@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+import uuid
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -36,21 +38,42 @@ def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
     """Build the answer for a refusal."""
     code = refusal.code
     problem = PROBLEMS[code]
+    request.state.problem = code
     metrics.PROBLEMS.labels(code).inc()
-    body = ProblemBody(
-        type=f"urn:mammoseq:problem:{code}",
-        title=problem.title,
-        status=problem.status,
-        code=code,
-        detail=refusal.detail,
-        advice=problem.advice,
-        request_id=request.state.request_id,
-    )
+    body = _body(refusal, request.state.request_id)
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 15.5.2
     return JSONResponse(
         body.model_dump(), problem.status, headers, media_type="application/problem+json"
+    )
+
+
+def raw_problem(code: str, detail: str, request_id: str) -> bytes:
+    """A whole answer on a connection, for requests that no application sees to their end."""
+    metrics.PROBLEMS.labels(code).inc()
+    problem = PROBLEMS[code]
+    body = _body(Refusal(code, detail), request_id or uuid.uuid4().hex).model_dump_json().encode()
+    lines = (
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
+        "content-type: application/problem+json",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "connection: close",
+    )
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _body(refusal: Refusal, request_id: str) -> ProblemBody:
+    problem = PROBLEMS[refusal.code]
+    return ProblemBody(
+        type=f"urn:mammoseq:problem:{refusal.code}",
+        title=problem.title,
+        status=problem.status,
+        code=refusal.code,
+        detail=refusal.detail,
+        advice=problem.advice,
+        request_id=request_id,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from app import metrics
 from app.access.entrance import Entrance
+from app.access.lists import plain_name
 from app.access.sessions import Session
 from app.access.who import Who
+from app.api.audit import Attempt
 from app.api.cookies import PROVIDER, SESSION, cookie, drop_cookie, is_private, set_cookie
 from app.api.errors import documented
 from app.api.guard import check_origin, check_token, session_of
@@ -26,6 +28,10 @@ router = APIRouter()
 
 _LARGEST = 8192  # bytes of a body
 _CALLBACK = "/session/oidc/callback"
+_LEADS_ON: dict[int | str, dict[str, Any]] = {
+    303: {"description": "Leads on; after a fault to the page, as `/?login=login_failed` or "
+          "`/?login=provider_unreachable`"}
+}  # fmt: skip
 
 
 class Credentials(BaseModel):
@@ -57,7 +63,7 @@ async def current(request: Request) -> SessionBody:
     "/session",
     responses=documented(
         "login_failed", "csrf_failed", "body_too_large", "invalid_json", "invalid_request",
-        "login_locked", "overloaded",
+        "login_locked", "overloaded", "audit_unavailable",
     ),
     openapi_extra={
         "requestBody": {
@@ -76,13 +82,18 @@ async def log_in(request: Request, response: Response) -> SessionBody:
     credentials = await _credentials(request)
     if not entrance.required:
         return _answered(request, None)
+    user = plain_name(credentials.user)
+    known = entrance.users.hash_of(user) is not None
+    request.state.login = Attempt(Who(user, "user") if known else None)
     text = await entrance.log_in(
         credentials.user,
         credentials.password.get_secret_value(),
         request.client.host if request.client is not None else "",
     )
     _keep_session(request, response, text)
-    return _answered(request, entrance.sessions.read(text))
+    session = entrance.sessions.read(text)
+    request.state.login = Attempt(session.who if session is not None else None)
+    return _answered(request, session)
 
 
 @router.delete("/session", responses=documented("csrf_failed"))
@@ -101,11 +112,10 @@ async def log_out(request: Request, response: Response) -> SessionBody:
     "/session/oidc",
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("not_found"),
+    responses=_LEADS_ON | documented("not_found"),
 )
 async def to_provider(request: Request) -> Response:
-    """Log in with the OpenID provider: leads there, or back to the page as `/?login=CODE`, the code
-    of the problem."""
+    """Log in with the OpenID provider: leads there."""
     settings: Settings = request.app.state.settings
     entrance: Entrance = request.app.state.entrance
     login = _login(request)
@@ -125,21 +135,21 @@ async def to_provider(request: Request) -> Response:
     _CALLBACK,
     status_code=303,
     response_class=RedirectResponse,
-    responses=documented("not_found"),
+    responses=_LEADS_ON | documented("not_found", "audit_unavailable"),
 )
 async def from_provider(request: Request) -> Response:
-    """Where the OpenID provider sends the browser back to: sets the session and leads to the page,
-    or to `/?login=CODE`, the code of the problem."""
+    """Where the OpenID provider sends the browser back to: sets the session, leads to the page."""
     entrance: Entrance = request.app.state.entrance
     login = _login(request)
     kept = entrance.provider_state.read(cookie(request, PROVIDER))
     try:
-        name = await login.ended(request.query_params, kept)
+        who = Who(await login.ended(request.query_params, kept), "oidc")
     except Refusal as refusal:
         return _back_with(refusal)
+    request.state.login = Attempt(who)
     response = RedirectResponse("/", 303)
     drop_cookie(request, response, PROVIDER)
-    _keep_session(request, response, entrance.sessions.begun(Who(name, "oidc")))
+    _keep_session(request, response, entrance.sessions.begun(who))
     return response
 
 

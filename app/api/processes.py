@@ -25,7 +25,7 @@ from uvicorn.supervisors import Multiprocess
 from app.settings import Settings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
-_IN_MEMORY = Path("/dev/shm")
+_IN_MEMORY = Path("/dev/shm")  # nosec B108: a private folder is made in it
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 

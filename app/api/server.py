@@ -18,8 +18,11 @@ from app.access.hosts import is_loopback
 from app.access.onetime import USER
 from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
+from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.watch import PortError, check_port
+from app.audit.log import AuditError, Log
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
@@ -28,8 +31,8 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, BundleError, DeviceError, GraphError)
-_FIRST_PASSWORD = """\
+_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError, PortError)
+_FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
     {password}
@@ -68,6 +71,7 @@ def application() -> FastAPI:
 
 def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
+    check_port(settings)
     entrance = Entrance(settings, shared_folder)
     bundle = load_bundle(find_bundle(settings.model_store, settings.model))
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
@@ -81,7 +85,11 @@ def _started(settings: Settings) -> FastAPI:
         _print_start(pipeline, settings)
         _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    return create_application(pipeline, settings, entrance)
+    application = create_application(pipeline, settings, entrance)
+    log: Log | None = application.state.audit
+    if log is not None and first_to("audit"):
+        log.write_now(start_record(pipeline.bundle, application.version))
+    return application
 
 
 def _print_start(pipeline: Pipeline, settings: Settings) -> None:
@@ -110,13 +118,14 @@ def _print_access(entrance: Entrance, settings: Settings) -> None:
         "users": len(entrance.users),
         "api_keys": len(entrance.keys),
         "oidc": entrance.provider is not None,
+        "tokens": entrance.token_issuer is not None,
     }
     print("access", json.dumps(access), flush=True)
     if not entrance.required and not is_loopback(settings.host):
         print(f"open to everybody who reaches {settings.host}: MAMMOSEQ_ACCESS=open", flush=True)
     if entrance.one_time is not None:
         password = entrance.one_time.made()
-        print(_FIRST_PASSWORD.format(user=USER, password=password), flush=True)
+        print(_FIRST_LOOK.format(user=USER, password=password), flush=True)
 
 
 def _print_refusal(error: Exception) -> None:

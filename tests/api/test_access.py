@@ -164,6 +164,28 @@ def test_a_key_opens_every_door(guarded: Guarded) -> None:
     assert lower.get("/v1/models").status_code == 200
 
 
+def test_a_key_opens_only_the_doors_that_it_is_good_for(guarded: Guarded) -> None:
+    keys = {scope: new_key() for scope in ("predict", "read")}
+    before = guarded.keys.read_text()
+    guarded.keys.write_text(
+        before + "".join(f"{s}:{hash_of(key)}:{s}\n" for s, key in keys.items())
+    )
+    answers = {
+        (scope, method): guarded.service.client.request(
+            method, path, content=IMAGE, headers=bearer(key)
+        )
+        for scope, key in keys.items()
+        for method, path in (("POST", "/predict"), ("GET", "/state"), ("GET", "/v1/models"))
+    }
+    guarded.keys.write_text(before)
+    assert {key: answer.status_code for key, answer in answers.items()} == {
+        ("predict", "POST"): 200, ("predict", "GET"): 403,
+        ("read", "POST"): 403, ("read", "GET"): 200,
+    }  # fmt: skip
+    assert code(answers["read", "POST"]) == "forbidden"
+    assert "predict" in answers["read", "POST"].json()["detail"]
+
+
 def test_keys_are_changed_over_without_a_restart(guarded: Guarded) -> None:
     def known() -> list[bool]:
         return [
@@ -417,6 +439,34 @@ def test_a_thousand_logins_at_once_do_not_keep_others_from_being_served(
         assert statuses <= {200, 429}
 
 
+# the rate of requests
+
+
+def test_whoever_asks_too_often_is_told_when_to_come_again(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    keys = listed({"pacs": hash_of(OLD_KEY), "ris": hash_of(NEW_KEY)})
+    with serving(bundle_folder, tmp_path, access="login", api_keys=keys, rate_limit=3) as service:
+
+        def asked(key: str) -> int:
+            return service.get("/v1/models", headers=bearer(key)).status_code
+
+        assert [asked(OLD_KEY) for _ in range(4)] == [200, 200, 200, 429]
+        refused = service.post("/predict", content=IMAGE, headers=bearer(OLD_KEY))
+        assert code(refused) == "rate_limited"
+        assert 0 < int(refused.headers["retry-after"]) <= 20
+        assert asked(NEW_KEY) == 200
+        assert [asked("nobody's") for _ in range(4)] == [401, 401, 401, 429]
+        assert [service.get("/healthz/live").status_code for _ in range(4)] == [200] * 4
+
+
+def test_where_nobody_is_asked_who_it_is_the_address_counts(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with serving(bundle_folder, tmp_path, rate_limit=2) as service:
+        assert [service.get("/state").status_code for _ in range(3)] == [200, 200, 429]
+
+
 # open
 
 
@@ -432,6 +482,78 @@ def test_on_this_machine_the_service_is_open_and_says_so(server: Service) -> Non
         }  # fmt: skip
     assert '"access": "open"' in server.printed()
     assert server.get("/session/oidc").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8000", True),
+        ("127.9.9.9", True),
+        ("LocalHost:8000", True),
+        ("mammoseq.localhost", True),
+        ("[::1]:8000", True),
+        ("evil.example", False),
+        ("evil.example:8000", False),
+        ("localhost.evil.example", False),
+        ("evil_localhost", False),
+        ("127.0.0.1.evil.example", False),
+        ("192.0.2.1", False),
+        ("[2001:db8::1]", False),
+        ("evil.example@localhost", False),
+        ("evil.example#.localhost", False),
+        ("evil.example/.localhost", False),
+        ("localhost:8000, evil.example", False),
+        ("[::1", False),
+        ("", False),
+    ],
+)
+def test_an_open_service_answers_to_names_of_this_machine_only(
+    server: Service, host: str, known: bool
+) -> None:
+    """A page of elsewhere can have its own name lead here, and read what comes."""
+    for path in ("/v1/models", "/"):
+        response = server.get(path, headers={"Host": host})
+        assert response.status_code == (200 if known else 421)
+        assert known or code(response) == "wrong_host"
+
+
+def test_who_states_no_host_is_no_browser(server: Service) -> None:
+    address = (server.client.base_url.host, server.client.base_url.port or 80)
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.0\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 200),
+    ],
+    ids=str,
+)
+def test_an_open_service_does_not_work_for_pages_of_elsewhere(
+    server: Service, headers: dict[str, str], expected: int
+) -> None:
+    response = server.post("/predict", content=IMAGE, headers=headers)
+    assert response.status_code == expected
+    assert expected == 200 or code(response) == "csrf_failed"
+    assert server.get("/v1/models", headers=headers).status_code == 200
+
+
+def test_an_open_service_is_known_by_its_public_name_too(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    public = {"access": "open", "public_url": "https://mammoseq.example.org"}
+    with serving(bundle_folder, tmp_path, **public) as service:
+        for host, status in (("mammoseq.example.org", 200), ("example.org", 421)):
+            response = service.get("/v1/models", headers={"Host": host})
+            assert response.status_code == status
 
 
 @pytest.mark.parametrize(
@@ -610,4 +732,6 @@ def test_openapi_says_how_to_come_in_where_it_is_asked(guarded: Guarded) -> None
                 continue
             assert ("security" in operation) == asked, path
             assert ("401" in operation["responses"]) == asked, path
-            assert ("403" in operation["responses"]) == (asked and method != "get"), path
+            told = str(operation["responses"].get("403", ""))
+            assert ("forbidden" in told) == asked, path
+            assert ("csrf_failed" in told) == (asked and method != "get"), path

@@ -82,7 +82,7 @@ def test_head_of_a_file_is_answered_without_it(server: Service) -> None:
 )  # fmt: skip
 def test_nothing_outside_of_the_folder_is_served(server: Service, path: str) -> None:
     with connected(server) as connection:  # a client of its own would tidy the path
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         status, problem = answer_on(connection)
     assert (status, problem["code"]) == (404, "not_found")
 

@@ -132,6 +132,16 @@ def test_metrics_have_the_names_and_labels_of_a_single_process(
     assert told(several) == told(server)
 
 
+def test_memory_is_told_of_all_processes_together(several: Service) -> None:
+    text = several.get("/metrics").text
+    (told,) = re.findall("^process_resident_memory_bytes (.*)$", text, re.MULTILINE)
+    resident = 0
+    for process in serving_processes(several):
+        status = Path(f"/proc/{process}/status").read_text()
+        resident += 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+    assert float(told) == pytest.approx(resident, rel=0.1)
+
+
 def test_machine_and_model_are_printed_once(several: Service) -> None:
     printed = several.printed()
     assert len(re.findall("^model ", printed, re.MULTILINE)) == 1
@@ -149,7 +159,8 @@ def test_machine_and_model_are_printed_once(several: Service) -> None:
 def test_process_that_dies_is_replaced_and_takes_nothing_in_flight_with_it(
     several: Service,
 ) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+    length = f"Content-Length: {len(IMAGE)}"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n".encode()
     address = (several.client.base_url.host, several.client.base_url.port or 80)
     several.post("/predict", content=IMAGE)
     answered = several.metric(ANSWERED)
@@ -182,7 +193,9 @@ def test_sigterm_ends_all_well_after_what_is_under_way(bundle_folder: Path, tmp_
             socket.create_connection(address, timeout=60) as connection,
             ThreadPoolExecutor(1) as pool,
         ):
-            head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+            head = (
+                f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+            )
             connection.sendall(head.encode() + IMAGE[:1000])
             until(lambda: service.metric("mammoseq_in_flight_requests") == 1)
             service.client.close()

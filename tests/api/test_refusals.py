@@ -214,7 +214,7 @@ def test_body_too_large_by_its_header_is_refused_before_it_is_sent(limited: Serv
     address = (limited.client.base_url.host, limited.client.base_url.port or 80)
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n"
         )
         answer = connection.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 413")
@@ -281,7 +281,7 @@ def unfinished_request(service: Service) -> socket.socket:
     """A request under way: its header and a part of its body are sent, the rest is not."""
     address = (service.client.base_url.host, service.client.base_url.port or 80)
     connection = socket.create_connection(address, timeout=30)
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
     connection.sendall(head.encode() + IMAGE[:100])
     deadline = time.monotonic() + 10
     while service.metric("mammoseq_in_flight_requests") < 1:

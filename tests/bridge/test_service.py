@@ -70,7 +70,8 @@ def test_a_busy_service_is_waited_for(running: Running, service: Service) -> Non
     """One request that never sends its body keeps the service busy until it is given up."""
     slow = socket.create_connection((running.client.base_url.host, running.client.base_url.port))
     slow.sendall(
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: image/png\r\nContent-Length: 9\r\n\r\n"
     )
     overloaded = 'mammoseq_problems_total{code="overloaded"}'
     answers: list[list[bytes]] = []

@@ -15,6 +15,7 @@ KUBERNETES_VERSION = "1.32"
 PORT = 8000
 DEVICES = {"cpu": "cpu", "gpu": "cuda", "gpu-mig": "cuda"}
 GPUS = {"gpu": "nvidia.com/gpu", "gpu-mig": "nvidia.com/mig-1g.10gb"}
+METRICS_PORT = 9000
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None,
@@ -128,7 +129,7 @@ def test_every_selector_selects_the_pods(manifests):
 def test_probe_asks_the_right_path_of_the_right_port(container, probe, path):
     request = container[probe]["httpGet"]
     assert request["path"] == path
-    assert request["port"] in {port["name"] for port in container["ports"]}
+    assert request["port"] == "metrics"
 
 
 def test_startup_has_time_to_load_and_liveness_is_patient(container):
@@ -139,12 +140,14 @@ def test_startup_has_time_to_load_and_liveness_is_patient(container):
     assert patience_seconds("livenessProbe") > patience_seconds("readinessProbe")
 
 
-def test_one_port_from_setting_to_service(manifests, container):
-    (port,) = container["ports"]
-    (service_port,) = manifests["Service"]["spec"]["ports"]
-    assert port["containerPort"] == PORT
-    assert service_port["targetPort"] == port["name"]
-    assert manifests["ConfigMap"]["data"]["MAMMOSEQ_PORT"] == str(PORT)
+def test_ports_are_the_same_from_setting_to_service(manifests, container):
+    settings = manifests["ConfigMap"]["data"]
+    ports = {"http": PORT, "metrics": METRICS_PORT}
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == ports
+    for port in manifests["Service"]["spec"]["ports"]:
+        assert (port["name"], port["port"]) == (port["targetPort"], ports[port["name"]])
+    assert settings["MAMMOSEQ_PORT"] == str(PORT)
+    assert settings["MAMMOSEQ_METRICS_PORT"] == str(METRICS_PORT)
     assert dockerfile("EXPOSE") == [str(PORT)]
 
 
@@ -268,14 +271,19 @@ def test_disruption_budget_lets_nodes_be_drained(manifests):
     assert manifests["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
 
-def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests, container):
+def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests):
     policy = manifests["NetworkPolicy"]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert policy["egress"] == []
-    (rule,) = policy["ingress"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["name"]}]
-    assert all(peer["namespaceSelector"]["matchLabels"] for peer in rule["from"])
-    assert len(rule["from"]) == 2
+    admitted = {}
+    for rule in policy["ingress"]:
+        (port,) = rule["ports"]
+        (peer,) = rule["from"]
+        admitted[port["port"]] = peer["namespaceSelector"]["matchLabels"]
+    assert admitted == {
+        "http": {"mammoseq-client": "true"},
+        "metrics": {"kubernetes.io/metadata.name": "monitoring"},
+    }
 
 
 def test_service_monitor_scrapes_the_service(manifests):
@@ -287,7 +295,8 @@ def test_service_monitor_scrapes_the_service(manifests):
     assert selector.items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] == "/metrics"
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["port"] == "metrics"
+    assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_base_renders_alone():
@@ -334,3 +343,15 @@ def test_bundles_can_come_from_a_volume(tmp_path):
     assert mount["readOnly"]
     (volume,) = [each for each in pod["volumes"] if each["name"] == "models"]
     assert volume["persistentVolumeClaim"]["readOnly"]
+def test_monitoring_renders_alerts_and_a_dashboard_that_grafana_finds():
+    monitoring = REPOSITORY / "k8s" / "monitoring"
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", monitoring], check=True, capture_output=True, text=True
+    )
+    by_kind = {each["kind"]: each for each in yaml.safe_load_all(rendered.stdout)}
+    assert by_kind.keys() == {"PrometheusRule", "ConfigMap"}
+    assert {each["metadata"]["namespace"] for each in by_kind.values()} == {"mammoseq"}
+    config_map = by_kind["ConfigMap"]
+    kubernetes_validate.validate(config_map, KUBERNETES_VERSION, strict=True)
+    assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config_map["data"]["mammoseq.json"] == (monitoring / "dashboard.json").read_text()

@@ -13,7 +13,7 @@ from tests.page.browser import barriers, opened
 from tests.pictures import breast, png
 from tests.serving import Service, serving
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "correct horse battery staple"  # pragma: allowlist secret
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,20 @@ def test_after_repeated_failures_the_way_in_is_locked_for_a_while(page: Page) ->
     expect(page.get_by_role("alert")).to_contain_text("Too many failures. Try again in")
 
 
-def test_what_came_of_a_login_elsewhere_is_said(browser: Browser, guarded: Service) -> None:
-    with opened(browser, f"{guarded.client.base_url}/?login=provider_unreachable") as page:
-        expect(page.get_by_role("alert")).to_contain_text("provider of identities")
-        assert page.evaluate("location.search") == ""
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("provider_unreachable", "does not answer"),
+        ("Call%20555%20to%20go%20on", "does not understand"),
+    ],
+)
+def test_only_what_the_service_may_say_of_a_login_elsewhere_is_shown(
+    browser: Browser, guarded: Service, told: str, shown: str
+) -> None:
+    with opened(browser, f"{guarded.client.base_url}/?login={told}") as page:
+        expect(page.get_by_role("alert")).to_contain_text(shown)
+        assert "555" not in page.locator("body").inner_text()
+        assert page.evaluate("location.search") == ""  # and only once
 
 
 def test_an_open_page_says_that_it_is(browser: Browser, server: Service) -> None:

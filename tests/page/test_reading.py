@@ -278,6 +278,95 @@ def test_what_the_file_says_can_be_corrected(page: Page) -> None:
     expect(page.locator(".side .warning")).to_contain_text("the stated side was used")
 
 
+# what is on the screen is of what was read
+
+
+def test_a_result_says_that_the_images_have_changed_since(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    expect(page.locator(".old")).to_be_empty()
+    choose(page, payload("b.dcm", film(YEARS[1], 1)))
+    expect(page.locator(".old")).to_contain_text("the images as they were read")
+    page.get_by_role("button", name="Remove b.dcm").click()
+    expect(page.locator(".old")).to_be_empty()
+
+
+def test_a_result_goes_with_the_last_of_its_images(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".reading h2")).to_have_count(0)
+
+
+def test_a_refusal_goes_with_the_images_that_it_was_about(page: Page) -> None:
+    other = film("2023-01-31", 1, PatientID="patient-2")
+    choose(page, payload("one.dcm", film("2024-01-31", 0)), payload("two.dcm", other))
+    page.locator("button.go").click()
+    expect(page.locator(".said .fault")).to_be_visible()
+    page.get_by_role("button", name="Remove two.dcm").click()
+    expect(page.locator(".said")).to_be_empty()
+    expect(cards(page)).not_to_contain_text("more than one patient")
+
+
+def test_what_is_wrong_with_one_of_several_images_is_said_by_its_file(page: Page) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (700, 500), np.uint8)
+    choose(page, payload("good.png", png(breast())), payload("noise.png", png(noise)))
+    for box, date in zip(page.get_by_label("Date").all(), YEARS, strict=False):
+        box.fill(date)
+    page.locator("button.go").click()
+    expect(page.locator(".said .fault")).to_contain_text("noise.png: ", timeout=20_000)
+    page.get_by_role("button", name="Read anyway, for research").click()
+    expect(page.locator(".side .warning li").first).to_contain_text("noise.png: ", timeout=20_000)
+
+
+def test_an_older_image_of_the_same_view_is_left_out_with_its_reason(page: Page) -> None:
+    first = film("2024-01-31", 0, AcquisitionTime="090000")
+    again = film("2024-01-31", 1, AcquisitionTime="091500")
+    choose(page, payload("first.dcm", first), payload("again.dcm", again))
+    read(page)
+    page.locator(".ignored summary").click()
+    expect(page.locator(".ignored li")).to_have_text(
+        "first.dcm: The same view was taken again later."
+    )
+
+
+def test_the_prevalence_is_told_with_every_probability(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    read(page)
+    expect(page.locator(".interval")).to_contain_text("far more than in screening")
+
+
+def test_a_model_without_figures_has_no_interval_and_says_why(
+    browser: Browser, server: Service
+) -> None:
+    none = '{"code": "not_found", "title": "", "detail": ""}'
+    with opened(browser, str(server.client.base_url)) as page:
+        page.route("**/figures", lambda route: route.fulfill(status=404, body=none))
+        page.reload()
+        choose(page, payload("a.png", png(breast())))
+        read(page)
+        expect(page.locator(".interval")).to_contain_text("comes without figures")
+
+
+def test_a_reading_goes_on_where_the_model_could_not_be_asked_for_at_first(page: Page) -> None:
+    page.route("**/v1/models", lambda route: route.fulfill(status=502, body=""))
+    page.reload()
+    choose(page, payload("a.png", png(breast())))
+    expect(page.locator("button.go")).to_be_enabled()
+    page.unroute("**/v1/models")
+    read(page)
+
+
+def test_a_reading_goes_on_while_the_model_is_looked_at(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.locator("button.go").click()
+    page.get_by_role("link", name="About the model").click()
+    expect(page.locator(".about h2").first).to_be_visible()
+    page.go_back()
+    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    expect(page.locator(".frame-state")).to_have_count(0, timeout=20_000)
+
+
 # the operating point
 
 
@@ -357,7 +446,9 @@ def test_everything_is_done_with_the_keyboard_alone(page: Page, tmp_path: Path) 
     page.keyboard.press("ArrowDown")
     expect(page.locator(".verdict")).to_contain_text("20.5 %")
     expect(page.get_by_label("Operating point")).to_be_focused()
-    page.keyboard.press("Tab")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_have_count(0)  # a key alone is for a picture
+    reach("L CC 2024-01-31")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
