@@ -206,13 +206,13 @@ class Settings(BaseSettings):
             else value
         )
 
-<<<<<<< HEAD
     @field_validator("metrics_port")
     @classmethod
     def _own(cls, value: int | None, others: ValidationInfo) -> int | None:
         if value is not None and value == others.data.get("port"):
             raise ValueError("must not be that of MAMMOSEQ_PORT")
-=======
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str) -> str:
@@ -221,7 +221,6 @@ class Settings(BaseSettings):
         for part in value.split(","):
             if value and not _is_network(part.strip()):
                 raise ValueError("addresses and networks, such as 10.0.0.5, 10.0.0.0/8")
->>>>>>> review6
         return value
 
     def share_of(self, limit: int) -> int:
