@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         description="bodies of requests in flight, and pixels that clients have not yet taken, "
         "bytes; beyond: `overloaded`",
     )
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        le=60,
+        description="after SIGTERM, how long `/healthz/ready` answers 503 while requests are still "
+        "accepted: until a load balancer has noticed. Then what is under way is finished",
+    )
     remembered_bytes: int = Field(
         32 * 2**20,
         ge=0,

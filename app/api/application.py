@@ -15,6 +15,7 @@ from app.api import errors, login, page, pixels, predict, service, watch
 from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
 from app.api.drift import publish_reference
+from app.api.ending import CloseAtEnd, told_to_end
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
@@ -56,6 +57,7 @@ def create_application(
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.enter_context(told_to_end(application, settings.drain_seconds))
             if settings.metrics_port is not None:
                 await stack.enter_async_context(watch.listening(application))
             yield
@@ -101,6 +103,7 @@ def create_application(
     application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
+    application.add_middleware(CloseAtEnd)
     _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(

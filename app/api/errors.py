@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import metrics
 from app.logs import place_of
@@ -93,8 +94,16 @@ def install(application: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
         response = problem_response(request, Refusal(code, str(error.detail)))
-        response.headers.update(error.headers or {})  # 405 names the methods there are
+        response.headers.update(error.headers or {})
+        if code == "method_not_allowed":
+            response.headers["Allow"] = ", ".join(sorted(_methods(request)))
         return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Those that the address has (RFC 9110 15.5.6); the error knows those of one route only."""
+    routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 def failure_response(request: Request, error: Exception) -> JSONResponse:

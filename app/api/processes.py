@@ -47,10 +47,18 @@ def supervise(settings: Settings) -> int:
             http="app.api.balance:CountedProtocol",
             **server_options(settings),
         )
-        supervisor = Multiprocess(config, [config.bind_socket()])
+        supervisor = _Supervisor(config, [config.bind_socket()])
         supervisor.run()
     refused = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return 1 if refused else 0
+
+
+class _Supervisor(Multiprocess):
+    def terminate_all(self) -> None:
+        """Also let go of the port: else connections would wait there that nobody accepts."""
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -7,13 +7,9 @@ several processes serve, each listens on it and the system chooses which one ans
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from types import FrameType
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -83,7 +79,6 @@ async def listening(application: FastAPI) -> AsyncIterator[None]:
     also while what was under way when it was told to end is finished."""
     settings: Settings = application.state.settings
     assert settings.metrics_port is not None
-    _when_told_to_end(partial(setattr, application.state, "ending", True))
     config = uvicorn.Config(_watched(application), access_log=False, log_config=None)
     config.load()
     clients = ServerState()
@@ -121,22 +116,3 @@ def _bound(settings: Settings, port: int) -> socket.socket:
         listener.close()
         raise PortError(f"MAMMOSEQ_METRICS_PORT {port}: {error.strerror}") from None
     return listener
-
-
-def _when_told_to_end(act: Callable[[], None]) -> None:
-    """Also do ``act`` at the signals at which uvicorn ends."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # nor does uvicorn look at signals there
-    for number in (signal.SIGTERM, signal.SIGINT):
-        _also(number, act)
-
-
-def _also(number: signal.Signals, act: Callable[[], None]) -> None:
-    before = signal.getsignal(number)
-
-    def told(number: int, frame: FrameType | None) -> None:
-        act()
-        if callable(before):
-            before(number, frame)
-
-    signal.signal(number, told)
