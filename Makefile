@@ -5,9 +5,13 @@ DEV := .venv/dev
 PEERS := $(patsubst benchmarks/peers/requirements/%.txt,%,\
   $(wildcard benchmarks/peers/requirements/*.txt))
 
+# As in tests/test_static.py
+NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|\.baseline$$'
+
 .DEFAULT_GOAL := help
+.PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: vendor requirements image-check clean
+.PHONY: screenshots vendor requirements image-check clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,8 +33,9 @@ soak: $(DEV)/.done ## studies arrive while PACS, service and bridge are killed (
 fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
 	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)
 
-docs: $(DEV)/.done ## write the reference tables of docs/ from the code
+docs: $(DEV)/.done ## write the reference tables of docs/, and the alerts for the Operator
 	$(DEV)/bin/python -m docs.reference
+	$(DEV)/bin/python -m docs.prometheus_rule
 
 BENCHMARKS := overhead decode series start memory overload
 
@@ -45,6 +50,13 @@ peers: $(DEV)/.done ## other ways of serving the same model beside the service (
 	$(DEV)/bin/python -m benchmarks.peers
 
 peers-install: $(PEERS:%=.venv/peers/%/.done) ## install what it is compared with
+
+screenshots: $(DEV)/.done ## take the pictures of the page in docs/images (needs Chromium)
+	$(DEV)/bin/python -m docs.screenshots
+
+secrets: $(DEV)/.done ## write anew what looks like a secret and is none: look at the difference
+	$(DEV)/bin/python -m detect_secrets scan --exclude-files $(NOT_OURS) > .secrets.new
+	mv .secrets.new .secrets.baseline
 
 vendor: ## fetch the page's libraries from npm as pinned in app/web/vendor (needs npm)
 	$(PYTHON) -m docs.vendored

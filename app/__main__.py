@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import sys
 
 from pydantic import ValidationError
 
+from app import logs
 from app.api.processes import supervise
 from app.memory import use_one_heap
 from app.settings import Settings
@@ -14,7 +15,6 @@ from app.settings import Settings
 
 def main() -> int:
     use_one_heap()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings()
     except ValidationError as error:
@@ -23,7 +23,11 @@ def main() -> int:
                 name = f"MAMMOSEQ_{'.'.join(map(str, fault['loc']))}".upper()
                 print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
         return 1
-    print("settings", settings.model_dump_json(), flush=True)
+    logs.configure(settings.log_format)
+    told = settings.model_dump_json()
+    logs.at_start(
+        settings.log_format, "settings", {"settings": json.loads(told)}, f"settings {told}"
+    )
     if settings.processes > 1:
         return supervise(settings)
     # Not above: what supervises others needs none of it, and would hold 60 MB of it

@@ -40,9 +40,15 @@ def available_memory(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -
     return min(limits)
 
 
+def visible_gpus(devices: Path = Path("/dev")) -> int:
+    """How many NVIDIA GPUs this process can see."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 0
+    return sum(1 for _ in devices.glob("nvidia[0-9]*"))
+
+
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is visible to this process."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return visible_gpus() > 0
 
 
 def processes_for(cores: int, memory: int) -> int:

@@ -6,12 +6,21 @@ any of them tells those of all: sums, but for the gauges that say ``livemax``.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client import (
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -76,11 +85,37 @@ SCORE = Histogram(
     "Calibrated probability of the positive class.",
     buckets=[i / 20 for i in range(1, 21)],
 )
+AUDIT_FAILURES = Counter(
+    "mammoseq_audit_failures_total", "Records that could not be written to the audit log."
+)
+SCORES = Counter(
+    "mammoseq_scores_total",
+    "Breasts read, by model, unit (image, breast, series), vendor, and bucket of the calibrated "
+    "probability: 1 is the lowest.",
+    ["model", "unit", "vendor", "bucket"],
+)
+REFERENCE = Gauge(
+    "mammoseq_reference_scores_ratio",
+    "Share of the validation scores of the model in a bucket; absent where its bundle has no "
+    "figures.",
+    ["model", "unit", "bucket"],
+    multiprocess_mode="livemax",
+)
 MODEL = Gauge(
     "mammoseq_model_info",
     "The model being served; always 1.",
     ["name", "version", "sha256", "provider"],
     multiprocess_mode="livemax",
+)
+GPU = Gauge(
+    "mammoseq_visible_gpus",
+    "NVIDIA GPUs that the service can see, whether it uses them or not.",
+    multiprocess_mode="livemax",
+)
+FAILED = Gauge(
+    "mammoseq_failed_devices",
+    "Processes whose device has failed: they answer `not_ready` until they are restarted.",
+    multiprocess_mode="livesum",
 )
 STARTED = Gauge(
     "mammoseq_start_time_seconds",
@@ -96,6 +131,7 @@ def exposition() -> bytes:
         return generate_latest()
     registry = CollectorRegistry()
     registry.register(_OfAllProcesses())
+    registry.register(_WhatProcessesTake())
     return generate_latest(registry)
 
 
@@ -135,11 +171,7 @@ def totals(routes: Collection[str]) -> Totals:
 
 def forget_the_dead() -> None:
     """Take what processes that are no more had in flight out of the sums."""
-    folder = _folder()
-    if folder is None:
-        return
-    for file in folder.glob("gauge_live*.db"):
-        process = int(file.stem.rpartition("_")[2])
+    for process in _processes():
         if not is_running(process):
             mark_process_dead(process)  # type: ignore[no-untyped-call]
 
@@ -155,6 +187,24 @@ class _OfAllProcesses(Collector):
             yield merged.get(family.name, family)
 
 
+class _WhatProcessesTake(Collector):
+    """``process_*``, as of a single process: of all together, but for when the first started."""
+
+    def collect(self) -> Iterator[Metric]:
+        together: dict[str, Metric] = {}
+        for process in filter(is_running, _processes()):
+            for family in ProcessCollector(pid=partial(str, process), registry=None).collect():
+                known = together.setdefault(family.name, family)
+                if known is family:
+                    continue
+                add = min if family.name == "process_start_time_seconds" else operator.add
+                known.samples = [
+                    sample._replace(value=add(sample.value, other.value))
+                    for sample, other in zip(known.samples, family.samples, strict=True)
+                ]
+        yield from together.values()
+
+
 def _of_this_process() -> Iterator[Metric]:
     for metric in _declared():
         yield from metric.collect()
@@ -165,6 +215,13 @@ def _declared() -> Iterator[MetricWrapperBase]:
     for value in list(globals().values()):
         if isinstance(value, MetricWrapperBase):
             yield value
+
+
+def _processes() -> set[int]:
+    """Those that have written values, also if they are no more."""
+    folder = _folder()
+    files = folder.glob("gauge_*.db") if folder else ()
+    return {int(file.stem.rpartition("_")[2]) for file in files}
 
 
 def _folder() -> Path | None:

@@ -67,6 +67,11 @@ PROBLEMS = MappingProxyType(
         "login_locked": Problem(
             429, "Too many failed logins", "Try again after the time in Retry-After."
         ),
+        "forbidden": Problem(
+            403,
+            "The key or token is not good for this",
+            "Use one with the scope that the detail names.",
+        ),
         "csrf_failed": Problem(
             403,
             "The request may come from another site",
@@ -83,6 +88,17 @@ PROBLEMS = MappingProxyType(
         # limits
         "body_too_large": Problem(
             413, "The request body is too large", "The limit is MAMMOSEQ_MAX_BODY_BYTES."
+        ),
+        "header_too_large": Problem(
+            431, "The request header is too large", "Send fewer or shorter header fields."
+        ),
+        "slow_body": Problem(
+            408, "The request came too slowly", "Send it at once, on a faster connection."
+        ),
+        "rate_limited": Problem(
+            429,
+            "Too many requests in a minute",
+            "Try again after the time in Retry-After; the limit is MAMMOSEQ_RATE_LIMIT.",
         ),
         "too_many_pixels": Problem(
             413, "The image has too many pixels", "The limit is MAMMOSEQ_MAX_PIXELS."
@@ -251,6 +267,11 @@ PROBLEMS = MappingProxyType(
         # the service
         "not_ready": Problem(
             503, "The service cannot compute", "Another replica may; this one must be restarted."
+        ),
+        "audit_unavailable": Problem(
+            503,
+            "The audit log cannot be written",
+            "Nothing is answered that is not recorded: see MAMMOSEQ_AUDIT_FILE.",
         ),
         "internal_error": Problem(
             500, "The service failed", "Report it with the request id; nothing was stored."

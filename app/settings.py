@@ -7,10 +7,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.imaging.header import Unusual
+from app.logs import LogFormat, off_terminal
 from app.machine import available_cores, available_memory, has_gpu, processes_for
 
 _ADDRESS = r"^https?://[^\s?#@]+$"
@@ -43,6 +44,16 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="port for `/metrics` and `/healthz` alone; unless set they are on the other",
+    )
+    log_format: LogFormat = Field(
+        default_factory=off_terminal,
+        description="`json` or `text`; unless set `text` on a terminal, else `json`",
+    )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(None, description="model to serve, where the store holds several")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -81,6 +92,13 @@ class Settings(BaseSettings):
         description="bodies of requests in flight, and pixels that clients have not yet taken, "
         "bytes; beyond: `overloaded`",
     )
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        le=60,
+        description="after SIGTERM, how long `/healthz/ready` answers 503 while requests are still "
+        "accepted: until a load balancer has noticed. Then what is under way is finished",
+    )
     remembered_bytes: int = Field(
         32 * 2**20,
         ge=0,
@@ -91,6 +109,13 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(
         50_000_000, ge=1, description="pixels of one image, read before decoding"
+    )
+    rate_limit: int | None = Field(
+        None,
+        ge=1,
+        description="requests a minute of a user, key or token, or of an address where nobody is "
+        "asked for one; each process counts for itself; beyond: `rate_limited`; no limit unless "
+        "set",
     )
     max_exams: int = Field(16, ge=1, description="exams in one series")
     max_images: int = Field(64, ge=1, description="images in one series")
@@ -156,8 +181,25 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(
         None, min_length=1, description="the service's secret there"
     )
+    oidc_audience: str | None = Field(
+        None,
+        min_length=1,
+        description="the service's name in access tokens (JWT) of that provider, by which machines "
+        "come in; needs the issuer only",
+    )
     oidc_ca_file: Path | None = Field(
         None, description="PEM certificates to trust there, in place of the public ones"
+    )
+
+    audit_file: str | None = Field(
+        None,
+        description="where a line is written for each prediction and login; `-`: standard output "
+        "(docs/audit.md)",
+    )
+    audit_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="what happens while that cannot be written: `refuse` answers "
+        "`audit_unavailable`, `continue` only counts",
     )
 
     @field_validator("accept", mode="before")
@@ -168,6 +210,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _own(cls, value: int | None, others: ValidationInfo) -> int | None:
+        if value is not None and value == others.data.get("port"):
+            raise ValueError("must not be that of MAMMOSEQ_PORT")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

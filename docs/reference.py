@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from app import metrics
 from app.problems import PROBLEMS
 from app.settings import Settings
+from docs.metric_notes import LABELS, NOTES
 
+_LABELS_AND_OTHERS = """
+## Labels
+
+Every value is one of a list that is known beforehand; none comes from a file, an address or a
+header.
+
+| label | its values |
+|---|---|
+{labels}
+
+## Of the process
+
+From the Prometheus client. With several processes `process_*` are of all together (sums, but for
+when the first started) and `python_*` are not there.
+
+| metric | unit | when to worry |
+|---|---|---|
+| `process_resident_memory_bytes` | bytes | Near the limit of the container, or rising for days. |
+| `process_cpu_seconds_total` | seconds of a core | At the cores that there are. |
+| `process_open_fds`, `process_max_fds` | files | Near each other: clients are not closed. |
+"""
 _NOTE = "<!-- written by `make docs` from the code; do not edit -->\n"
 
 
@@ -28,17 +51,29 @@ def settings() -> str:
 
 def metric_table() -> str:
     found = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
-    rows = [
-        f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} "
-        f"| {', '.join(metric._labelnames) or '-'} | {family.documentation} |"
-        for metric in found
-        for family in metric.describe()
-    ]
-    return _page(
+    rows = [_metric_row(metric, family) for metric in found for family in metric.describe()]
+    table = _page(
         "Metrics",
-        "What `GET /metrics` answers, in Prometheus' text format.",
-        ["metric", "type", "labels", "meaning"],
+        "What `GET /metrics` answers, in Prometheus' text format: on the port of the service, or "
+        "on `MAMMOSEQ_METRICS_PORT` if that is set. Of several processes, any one tells the "
+        "sums of all. A name that ends in `_total` only grows, until a restart; a "
+        "histogram has `_bucket`, `_sum` and `_count`. What to do when an alert says so: "
+        "[observability.md](observability.md).",
+        ["metric", "type", "unit", "labels", "meaning", "when to worry"],
         rows,
+    )
+    return table + _LABELS_AND_OTHERS.format(
+        labels="\n".join(f"| `{name}` | {meaning} |" for name, meaning in LABELS.items())
+    )
+
+
+def _metric_row(metric: MetricWrapperBase, family: Metric) -> str:
+    name = family.name + ("_total" if family.type == "counter" else "")
+    labels = ", ".join(metric._labelnames) or "-"
+    note = NOTES[name]
+    return (
+        f"| `{name}` | {family.type} | {note.unit} | {labels} | {family.documentation} "
+        f"| {note.worry} |"
     )
 
 

@@ -33,8 +33,23 @@ class Provider:
         return CLIENT | {"oidc_issuer": self.issuer}
 
     def spoil(self, **claims: object) -> None:
-        """Have the next ID token changed."""
+        """Have the next token changed."""
         httpx.put(f"{self.issuer}/spoil", json=claims, trust_env=False).raise_for_status()
+
+    def publish_other_key(self) -> None:
+        """From now on the key "other" is the provider's, too."""
+        httpx.put(f"{self.issuer}/publish", trust_env=False).raise_for_status()
+
+    def token(self, resource: str, scope: str = "predict read") -> str:
+        """An access token for the machine "pacs", by the grant client_credentials."""
+        answer = httpx.post(
+            f"{self.issuer}/token",
+            data={"grant_type": "client_credentials", "resource": resource, "scope": scope},
+            auth=("pacs", "SECRET-of-the-pacs"),
+            trust_env=False,
+        )
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
 
 
 @contextmanager

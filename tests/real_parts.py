@@ -1,4 +1,4 @@
-"""Programs that tests drive for real: a PACS, DICOM tools. Debian packages, not from PyPI."""
+"""Programs that tests drive for real: a PACS, DICOM tools, Prometheus. Debian packages."""
 
 from __future__ import annotations
 

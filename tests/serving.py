@@ -56,11 +56,17 @@ class Service:
 
 
 def environment(bundle_folder: Path, **settings: object) -> dict[str, str]:
-    """This process' environment with no settings of the service but these."""
+    """This process' environment with no settings of the service but these; None is unset."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MAMMOSEQ_")}
-    chosen = {"model_store": bundle_folder.parents[1], "model": bundle_folder.parent.name}
+    chosen: dict[str, object] = {
+        "model_store": bundle_folder.parents[1],
+        "model": bundle_folder.parent.name,
+        "log_format": "text",
+    }
     return inherited | {
-        f"MAMMOSEQ_{name.upper()}": str(value) for name, value in (chosen | settings).items()
+        f"MAMMOSEQ_{name.upper()}": str(value)
+        for name, value in (chosen | settings).items()
+        if value is not None
     }
 
 
@@ -86,7 +92,7 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         service = Service(process, client, output)
         try:
-            _wait_until_ready(service)
+            _wait_until_ready(service, settings.get("metrics_port", port))
             yield service
         finally:
             if process.poll() is None:
@@ -116,13 +122,13 @@ def serving_here(application: ASGIApp, **options: Any) -> Iterator[httpx.Client]
         thread.join(30)
 
 
-def _wait_until_ready(service: Service) -> None:
+def _wait_until_ready(service: Service, port: object) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if service.process.poll() is not None:
             raise AssertionError(f"the service ended before it was ready:\n{service.printed()}")
         try:
-            if service.get("/healthz/ready").status_code == 200:
+            if httpx.get(f"http://127.0.0.1:{port}/healthz/ready").status_code == 200:
                 return
         except httpx.TransportError:
             pass
@@ -135,7 +141,7 @@ def refused_to_start(bundle_folder: Path, **settings: object) -> tuple[int, str]
     ended = subprocess.run(
         [sys.executable, "-m", "app"],
         cwd=REPOSITORY,
-        env=environment(bundle_folder, port=free_port(), **settings),
+        env=environment(bundle_folder, **{"port": free_port(), **settings}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=READY_SECONDS,

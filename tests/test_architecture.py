@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
+from app import metrics
 from app.problems import PROBLEMS
 from app.settings import Settings
+from docs import reference
+from docs.metric_notes import LABELS, NOTES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = ("app", "training", "export", "benchmarks")
@@ -25,13 +29,15 @@ MAY_IMPORT = {
     "app.figures": ("app.bundle",),
     "app.problems": (),
     "app.machine": (),
-    "app.settings": ("app.imaging", "app.machine"),
+    "app.logs": (),
+    "app.settings": ("app.imaging", "app.machine", "app.logs"),
     "app.metrics": ("app.machine",),
     "app.inference": (
-        "app.inference", "app.imaging", "app.bundle", "app.problems", "app.settings", "app.metrics",
-        "app.machine",
+        "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",
+        "app.metrics", "app.machine",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
+    "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
     "app.bridge": ("app.bridge",),
     "app.api": ("app",),
@@ -208,7 +214,30 @@ def test_every_metric_is_documented() -> None:
     assert {name for name in first_column("metrics.md") if name.startswith("mammoseq_")} == expected
 
 
+def test_metrics_are_documented_one_by_one() -> None:
+    declared = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    names = {f"{f.name}{'_total' * (f.type == 'counter')}" for m in declared for f in m.describe()}
+    assert NOTES.keys() == names
+    assert LABELS.keys() == {label for metric in declared for label in metric._labelnames}
+    assert (REPOSITORY / "docs" / "metrics.md").read_text() == reference.metric_table()
+
+
 def test_every_problem_is_documented_with_its_status() -> None:
     text = (REPOSITORY / "docs" / "problems.md").read_text()
     rows = dict(re.findall(r"^\|\s*`([^`]+)`\s*\|\s*(\d{3})\s*\|", text, re.MULTILINE))
     assert rows == {code: str(problem.status) for code, problem in PROBLEMS.items()}
+
+
+def test_every_test_that_stands_against_a_threat_exists() -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text()
+    threats = [line for line in text.splitlines() if re.match(r"\| [STRIDE] \|", line)]
+    named = [re.findall(r"`(test_\w+)`", line) for line in threats]
+    written = {
+        node.name
+        for path in sources("tests")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {line[2] for line in threats} == set("STRIDE")
+    assert all(named)
+    assert {name for names in named for name in names} <= written

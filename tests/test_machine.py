@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import settings
-from app.machine import available_cores, available_memory, processes_for
+from app.machine import available_cores, available_memory, processes_for, visible_gpus
 from app.settings import Settings
 
 GIB = 2**30
@@ -144,3 +144,14 @@ def test_memory_is_cut_by_the_limit_of_either_version(tmp_path: Path) -> None:
         2**21,
         whole,
     ]
+
+
+def test_gpus_are_counted_unless_they_are_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "null"):
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(tmp_path) == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus(tmp_path) == 0

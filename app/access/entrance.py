@@ -12,10 +12,11 @@ from pathlib import Path
 from app.access.hosts import is_loopback
 from app.access.keys import Keys
 from app.access.lists import LONGEST_NAME, plain_name
-from app.access.lockout import Lockout
+from app.access.lockout import Lockout, place
 from app.access.onetime import USER, OneTimePassword
 from app.access.passwords import LONGEST, matches, unmatched
-from app.access.provider import provider_of
+from app.access.provider import provider_of, token_issuer_of
+from app.access.rate import Rate
 from app.access.sessions import Session, Sessions, Signed
 from app.access.users import Users
 from app.access.who import Who
@@ -35,16 +36,18 @@ class Entrance:
         self.users = Users(settings.users, settings.users_file)
         self.keys = Keys(settings.api_keys, settings.api_keys_file)
         self.provider = provider_of(settings)
+        self.token_issuer = token_issuer_of(settings)
         self.required = _is_required(settings)
         given = settings.session_secret
         secret = given.get_secret_value() if given is not None else secrets.token_hex()
         self.sessions = Sessions(secret, settings.session_hours)
         self.provider_state = Signed(secret, "provider", _PROVIDER_SECONDS)
-        nobody = not (len(self.users) or len(self.keys) or self.provider)
+        nobody = not (len(self.users) or len(self.keys) or self.provider or self.token_issuer)
         self.one_time: OneTimePassword | None = None
         if self.required and nobody:
             self.one_time = OneTimePassword(shared_folder() / "one-time-password")
         self._lockout = Lockout()
+        self._rate = Rate(settings.rate_limit) if settings.rate_limit is not None else None
         self._thread = ThreadPoolExecutor(1, "passwords")
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
@@ -58,8 +61,15 @@ class Entrance:
 
     def holder_of(self, key: str) -> Who | None:
         """Who comes with a key."""
-        name = self.keys.name_of(key)
-        return Who(name, "key") if name is not None else None
+        return self.keys.holder_of(key)
+
+    def count(self, who: Who | None, address: str) -> None:
+        """Count a request. Raises ``Refusal`` (``rate_limited``)."""
+        if self._rate is not None:
+            caller = f"{who.kind} {who.name}" if who is not None else place(address)
+            seconds = self._rate.seconds(caller)
+            if seconds:
+                raise Refusal("rate_limited", "Too many requests came.", retry_after=seconds)
 
     def session_of(self, cookie: str) -> Session | None:
         """The session of a cookie, if it still holds: its user is there, with the same password,

@@ -10,37 +10,43 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from app.access.lists import Listed
+from app.access.who import SCOPES, Scope, Who, scopes_of
 
 _BYTES = 32
 _PREFIX = "mammoseq_"  # by which a leaked one is found
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"([0-9a-f]{64})(?::([a-z]+(?:,[a-z]+)*))?")
 
 
 class Keys:
-    """Those of ``MAMMOSEQ_API_KEYS`` and ``MAMMOSEQ_API_KEYS_FILE``; a name may have several."""
+    """Those of ``MAMMOSEQ_API_KEYS`` and ``MAMMOSEQ_API_KEYS_FILE``; a name may have several. An
+    entry may say what a key is good for: ``name:hash:predict``."""
 
     def __init__(self, setting: SecretStr | None, file: Path | None) -> None:
         """Raises ``AccessError``."""
-        self._listed = Listed("API_KEYS", setting, file, _is_hash)
-        self._names: dict[str, str] = {}
+        self._listed = Listed("API_KEYS", setting, file, _is_entry)
+        self._holders: dict[str, Who] = {}
         self._take()
 
     def __len__(self) -> int:
         self._look()
-        return len(self._names)
+        return len(self._holders)
 
-    def name_of(self, key: str) -> str | None:
-        """Whose key it is; None if it is nobody's."""
+    def holder_of(self, key: str) -> Who | None:
+        """Whose key it is, and what it is good for; None if it is nobody's."""
         self._look()
         # Looked up by the hash: what the time tells is about that, not about a key
-        return self._names.get(hash_of(key))
+        return self._holders.get(hash_of(key))
 
     def _look(self) -> None:
         if self._listed.changed():
             self._take()
 
     def _take(self) -> None:
-        self._names = {entry.hash: entry.name for entry in self._listed.entries}
+        self._holders = {
+            hashed: Who(entry.name, "key", scopes)
+            for entry in self._listed.entries
+            for hashed, scopes in [_parts(entry.hash)]
+        }
 
 
 def new_key() -> str:
@@ -51,5 +57,12 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _is_hash(text: str) -> bool:
-    return _HASH.fullmatch(text) is not None
+def _is_entry(text: str) -> bool:
+    """Whether it is a hash, and scopes that there are if any."""
+    match = _HASH.fullmatch(text)
+    return match is not None and set((match[2] or "read").split(",")) <= SCOPES
+
+
+def _parts(text: str) -> tuple[str, frozenset[Scope]]:
+    hashed, _, words = text.partition(":")
+    return hashed, scopes_of(words.split(",")) if words else SCOPES

@@ -53,13 +53,13 @@ class Lockout:
 
 def _counted(user: str, address: str) -> Iterator[tuple[str, int]]:
     """What failures are counted by, and how many are too many."""
-    place = _place(address)
+    network = place(address)
     # Hashed: names are of any length, and a password may be typed for a name
-    yield hashlib.sha256(f"{place} {user}".encode()).hexdigest(), MOST_OF_USER
-    yield place, MOST_OF_ADDRESS
+    yield hashlib.sha256(f"{network} {user}".encode()).hexdigest(), MOST_OF_USER
+    yield network, MOST_OF_ADDRESS
 
 
-def _place(address: str) -> str:
+def place(address: str) -> str:
     """The address, of IPv6 the network of 64 bits: a machine has as many addresses as it likes.
     What is no address is one place: a proxy may pass on anything."""
     try:

@@ -21,6 +21,25 @@ class Provider:
     ca_file: Path | None
 
 
+@dataclass(frozen=True)
+class TokenIssuer:
+    """Whose access tokens are taken if they are meant for ``audience``."""
+
+    issuer: str
+    audience: str
+    ca_file: Path | None
+
+
+def token_issuer_of(settings: Settings) -> TokenIssuer | None:
+    """None if no tokens are taken. Raises ``AccessError``."""
+    if settings.oidc_audience is None:
+        return None
+    if settings.oidc_issuer is None:
+        raise AccessError("MAMMOSEQ_OIDC_AUDIENCE needs MAMMOSEQ_OIDC_ISSUER, too")
+    _check(settings.oidc_issuer, settings.oidc_ca_file)
+    return TokenIssuer(settings.oidc_issuer, settings.oidc_audience, settings.oidc_ca_file)
+
+
 def provider_of(settings: Settings) -> Provider | None:
     """None if there is none. Raises ``AccessError``."""
     secret = settings.oidc_client_secret
@@ -30,15 +49,20 @@ def provider_of(settings: Settings) -> Provider | None:
         "MAMMOSEQ_OIDC_CLIENT_SECRET": secret.get_secret_value() if secret is not None else None,
     }
     missing = [name for name, value in needed.items() if value is None]
-    if len(missing) == len(needed):
+    only_tokens = settings.oidc_audience is not None and settings.oidc_issuer is not None
+    if len(missing) == len(needed) - only_tokens:
         return None
     if missing:
         raise AccessError(f"the OpenID provider needs {' and '.join(missing)}, too")
     issuer, client_id, client_secret = map(str, needed.values())
+    _check(issuer, settings.oidc_ca_file)
+    return Provider(issuer, client_id, client_secret, settings.oidc_ca_file)
+
+
+def _check(issuer: str, ca_file: Path | None) -> None:
     if not is_safe_way(issuer):
         raise AccessError("MAMMOSEQ_OIDC_ISSUER: who is there is only asked over https")
     try:
-        ssl.create_default_context(cafile=settings.oidc_ca_file)
+        ssl.create_default_context(cafile=ca_file)
     except OSError:
         raise AccessError("MAMMOSEQ_OIDC_CA_FILE holds no certificates that can be read") from None
-    return Provider(issuer, client_id, client_secret, settings.oidc_ca_file)

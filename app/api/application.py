@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import Any
 
@@ -11,23 +11,33 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service
-from app.api.admit import Admit
+from app.api import errors, login, page, pixels, predict, service, watch
+from app.api.admit import IMAGE_ROUTES, Admit
+from app.api.audit import Audit
+from app.api.drift import publish_reference
+from app.api.ending import CloseAtEnd, told_to_end
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
+from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
 from app.inference.pipeline import Pipeline
+from app.machine import visible_gpus
+from app.problems import PROBLEMS
 from app.settings import Settings
 
-VERSION = "0.4.0"
+VERSION = "0.5.0"
 # Either; none is needed where the service is open
 _SECURITY = {
-    "key": {"type": "http", "scheme": "bearer", "description": "an API key (docs/security.md)"},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "an API key or an access token (docs/security.md)",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -41,13 +51,17 @@ def create_application(
     pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
 ) -> FastAPI:
     """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
-    settings unless given."""
+    settings unless given. Raises ``AuditError``."""
     entrance = entrance or Entrance(settings, shared_folder)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        yield
-        pipeline.stop()
+        async with AsyncExitStack() as stack:
+            stack.enter_context(told_to_end(application, settings.drain_seconds))
+            if settings.metrics_port is not None:
+                await stack.enter_async_context(watch.listening(application))
+            yield
+            pipeline.stop()
 
     application = FastAPI(
         title="Mammoseq",
@@ -64,27 +78,51 @@ def create_application(
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
     application.state.entrance = entrance
+    application.state.audit = log_of(settings, shared_folder)
     if entrance.provider is not None:
         from app.api.oidc import Login  # not above: what it loads takes 15 MB
 
         application.state.oidc = Login(entrance.provider)
+    tokens = None
+    if entrance.token_issuer is not None:
+        from app.api.tokens import Tokens  # nor this
+
+        tokens = Tokens(entrance.token_issuer)
+    application.state.ending = False
     application.include_router(service.router)
+    if settings.metrics_port is None:
+        application.include_router(watch.router)
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
     application.include_router(page.router)
+    application.mount("/web", page.files)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission)
-    application.add_middleware(Guard, entrance=entrance, settings=settings)
+    application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
+    application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
+    application.add_middleware(CloseAtEnd)
     _document(application)
     manifest = pipeline.bundle.manifest
     metrics.MODEL.labels(
         manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
     ).set(1)
     metrics.STARTED.labels(VERSION).set_to_current_time()
+    metrics.GPU.set(visible_gpus())
+    publish_reference(pipeline)
+    _begin_at_zero()
     return application
+
+
+def _begin_at_zero() -> None:
+    """What alerts ask for is there before it first happens, so that the first time counts."""
+    for code in PROBLEMS:
+        metrics.PROBLEMS.labels(code)
+    for route in IMAGE_ROUTES:
+        for status in ("200", "500"):
+            metrics.REQUESTS.labels(route, status)
 
 
 def _capacity(settings: Settings) -> Capacity:
@@ -122,6 +160,6 @@ def _guarded(method: str, operation: dict[str, Any], *, public: bool) -> None:
     codes = ["wrong_host"] if method == "get" else ["wrong_host", "csrf_failed"]
     if not public:
         operation["security"] = [{name: []} for name in _SECURITY]
-        codes.append("login_required")
+        codes += ["login_required", "forbidden", "provider_unreachable", "rate_limited"]
     for status, response in documented(*codes).items():
         operation["responses"].setdefault(str(status), response)

@@ -89,7 +89,9 @@ class BalancedLoop(uvloop.Loop):
         sock: socket.socket,
         backlog: int,
         ssl: None = None,
-    ) -> Acceptor:
+    ) -> Acceptor | asyncio.AbstractServer:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):  # this process' own
+            return await super().create_server(protocol_factory, sock=sock, backlog=backlog)
         sock.listen(backlog)
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections inherit it

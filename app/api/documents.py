@@ -15,6 +15,7 @@ import pydicom
 
 from app.api.schemas import ObjectKind
 from app.problems import Refusal
+from app.render.fhir_audit import Requester
 from app.render.result import StudyResult
 
 OBJECT_KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
@@ -59,11 +60,11 @@ def dicom_files(result: StudyResult, kinds: Collection[ObjectKind]) -> list[Dico
     return [_described(kind, data) for kind, data in made]
 
 
-def fhir_json(result: StudyResult) -> str:
-    """The FHIR R4 Bundle."""
+def fhir_json(result: StudyResult, audited: Requester | None = None) -> str:
+    """The FHIR R4 Bundle, with an AuditEvent where it is said who asked for the reading."""
     from app.render.fhir import fhir_bundle
 
-    return fhir_bundle(result)
+    return fhir_bundle(result, audited)
 
 
 def related(files: Sequence[DicomFile]) -> tuple[bytes, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import traceback
+import uuid
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,8 +12,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import metrics
+from app.logs import place_of
 from app.problems import PROBLEMS, Refusal
 
 _LOG = logging.getLogger("mammoseq")
@@ -35,21 +38,42 @@ def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
     """Build the answer for a refusal."""
     code = refusal.code
     problem = PROBLEMS[code]
+    request.state.problem = code
     metrics.PROBLEMS.labels(code).inc()
-    body = ProblemBody(
-        type=f"urn:mammoseq:problem:{code}",
-        title=problem.title,
-        status=problem.status,
-        code=code,
-        detail=refusal.detail,
-        advice=problem.advice,
-        request_id=request.state.request_id,
-    )
+    body = _body(refusal, request.state.request_id)
     headers = {"Retry-After": str(refusal.retry_after)} if refusal.retry_after else {}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 15.5.2
     return JSONResponse(
         body.model_dump(), problem.status, headers, media_type="application/problem+json"
+    )
+
+
+def raw_problem(code: str, detail: str, request_id: str) -> bytes:
+    """A whole answer on a connection, for requests that no application sees to their end."""
+    metrics.PROBLEMS.labels(code).inc()
+    problem = PROBLEMS[code]
+    body = _body(Refusal(code, detail), request_id or uuid.uuid4().hex).model_dump_json().encode()
+    lines = (
+        f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}",
+        "content-type: application/problem+json",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "connection: close",
+    )
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _body(refusal: Refusal, request_id: str) -> ProblemBody:
+    problem = PROBLEMS[refusal.code]
+    return ProblemBody(
+        type=f"urn:mammoseq:problem:{refusal.code}",
+        title=problem.title,
+        status=problem.status,
+        code=refusal.code,
+        detail=refusal.detail,
+        advice=problem.advice,
+        request_id=request_id,
     )
 
 
@@ -70,8 +94,16 @@ def install(application: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = _HTTP_CODES.get(error.status_code, "invalid_request")
         response = problem_response(request, Refusal(code, str(error.detail)))
-        response.headers.update(error.headers or {})  # 405 names the methods there are
+        response.headers.update(error.headers or {})
+        if code == "method_not_allowed":
+            response.headers["Allow"] = ", ".join(sorted(_methods(request)))
         return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Those that the address has (RFC 9110 15.5.6); the error knows those of one route only."""
+    routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 def failure_response(request: Request, error: Exception) -> JSONResponse:
@@ -79,14 +111,12 @@ def failure_response(request: Request, error: Exception) -> JSONResponse:
 
     The message of an exception may quote a file; its type and place do not.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(frames[-4:]))
-    _LOG.error(
-        "internal_error request=%s type=%s at %s",
-        request.state.request_id,
-        type(error).__name__,
-        where,
-    )
+    fields = {
+        "request_id": request.state.request_id,
+        "type": type(error).__name__,
+        "at": place_of(error),
+    }
+    _LOG.error("internal_error", extra={"fields": fields})
     return problem_response(request, Refusal("internal_error", "An unexpected fault was logged."))
 
 

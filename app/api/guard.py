@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -17,21 +18,28 @@ from app.api.errors import problem_response
 from app.problems import Refusal
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    from app.api.tokens import Tokens
+
 _PUBLIC = frozenset({"/", "/session", "/metrics", "/openapi.json"})
 _PUBLIC_BELOW = ("/web/", "/session/", "/healthz/")
 _READS = frozenset({"GET", "HEAD"})
 _LONGEST_KEY = 256
+_DOTS = 2  # of a JWT (RFC 7515 7.1); a key has none
 
 
 class Guard:
     """ASGI middleware. Who it is stands as ``who`` in the state of the scope: a ``Who``, or None
     where nobody is asked."""
 
-    def __init__(self, app: ASGIApp, entrance: Entrance, settings: Settings) -> None:
+    def __init__(
+        self, app: ASGIApp, entrance: Entrance, settings: Settings, tokens: Tokens | None = None
+    ) -> None:
         self._app = app
         self._entrance = entrance
         self._public_url = settings.public_url
         self._only_from_here = not entrance.required and is_loopback(settings.host)
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -40,8 +48,8 @@ class Guard:
             try:
                 if self._only_from_here:
                     self._check_from_here(request)
-                elif self._entrance.required and not is_public(scope["path"]):
-                    scope["state"]["who"] = self._let_in(request)
+                if not is_public(scope["path"]):
+                    scope["state"]["who"] = await self._counted(request)
             except Refusal as refusal:
                 await problem_response(request, refusal)(scope, receive, send)
                 return
@@ -60,10 +68,23 @@ class Guard:
         if request.method not in _READS:
             check_origin(request, self._public_url)
 
-    def _let_in(self, request: Request) -> Who:
+    async def _counted(self, request: Request) -> Who | None:
+        """Who it is, whose request was counted; if it is nobody, as one of the address."""
+        address = request.client.host if request.client is not None else ""
+        try:
+            who = await self._let_in(request) if self._entrance.required else None
+        except Refusal:
+            self._entrance.count(None, address)
+            raise
+        self._entrance.count(who, address)
+        return who
+
+    async def _let_in(self, request: Request) -> Who:
         authorization = request.headers.get("authorization")
         if authorization is not None:
-            return self._holder(authorization)
+            who = await self._holder(authorization)
+            check_scope(request, who)
+            return who
         session = session_of(request, self._entrance)
         if session is None:
             raise Refusal("login_required", "There is no session, or it is over.")
@@ -72,14 +93,23 @@ class Guard:
             check_token(request, session)
         return session.who
 
-    def _holder(self, authorization: str) -> Who:
+    async def _holder(self, authorization: str) -> Who:
         scheme, _, key = authorization.partition(" ")
         holder = None
+        if scheme.lower() == "bearer" and self._tokens is not None and key.count(".") == _DOTS:
+            return await self._tokens.holder_of(key.strip())
         if scheme.lower() == "bearer" and len(key) <= _LONGEST_KEY:
             holder = self._entrance.holder_of(key.strip())
         if holder is None:
             raise Refusal("login_required", "The key in Authorization is not known.")
         return holder
+
+
+def check_scope(request: Request, who: Who) -> None:
+    """Raises ``Refusal`` (``forbidden``) where a key or token is not good for what is asked."""
+    needed = "read" if request.method in _READS else "predict"
+    if needed not in who.scopes:
+        raise Refusal("forbidden", f"What is asked needs the scope {needed}.")
 
 
 def is_public(path: str) -> bool:

@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from app import metrics
 from app.access.entrance import Entrance
+from app.access.lists import plain_name
 from app.access.sessions import Session
 from app.access.who import Who
+from app.api.audit import Attempt
 from app.api.cookies import PROVIDER, SESSION, cookie, drop_cookie, is_private, set_cookie
 from app.api.errors import documented
 from app.api.guard import check_origin, check_token, session_of
@@ -61,7 +63,7 @@ async def current(request: Request) -> SessionBody:
     "/session",
     responses=documented(
         "login_failed", "csrf_failed", "body_too_large", "invalid_json", "invalid_request",
-        "login_locked", "overloaded",
+        "login_locked", "overloaded", "audit_unavailable",
     ),
     openapi_extra={
         "requestBody": {
@@ -80,13 +82,18 @@ async def log_in(request: Request, response: Response) -> SessionBody:
     credentials = await _credentials(request)
     if not entrance.required:
         return _answered(request, None)
+    user = plain_name(credentials.user)
+    known = entrance.users.hash_of(user) is not None
+    request.state.login = Attempt(Who(user, "user") if known else None)
     text = await entrance.log_in(
         credentials.user,
         credentials.password.get_secret_value(),
         request.client.host if request.client is not None else "",
     )
     _keep_session(request, response, text)
-    return _answered(request, entrance.sessions.read(text))
+    session = entrance.sessions.read(text)
+    request.state.login = Attempt(session.who if session is not None else None)
+    return _answered(request, session)
 
 
 @router.delete("/session", responses=documented("csrf_failed"))
@@ -128,7 +135,7 @@ async def to_provider(request: Request) -> Response:
     _CALLBACK,
     status_code=303,
     response_class=RedirectResponse,
-    responses=_LEADS_ON | documented("not_found"),
+    responses=_LEADS_ON | documented("not_found", "audit_unavailable"),
 )
 async def from_provider(request: Request) -> Response:
     """Where the OpenID provider sends the browser back to: sets the session, leads to the page."""
@@ -136,12 +143,13 @@ async def from_provider(request: Request) -> Response:
     login = _login(request)
     kept = entrance.provider_state.read(cookie(request, PROVIDER))
     try:
-        name = await login.ended(request.query_params, kept)
+        who = Who(await login.ended(request.query_params, kept), "oidc")
     except Refusal as refusal:
         return _back_with(refusal)
+    request.state.login = Attempt(who)
     response = RedirectResponse("/", 303)
     drop_cookie(request, response, PROVIDER)
-    _keep_session(request, response, entrance.sessions.begun(Who(name, "oidc")))
+    _keep_session(request, response, entrance.sessions.begun(who))
     return response
 
 

@@ -1,20 +1,24 @@
-"""Around every request: a request id, an answer even to a fault, status and duration."""
+"""Around every request: a request id, an answer even to a fault, status, duration and log line."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import metrics
+from app import logs, metrics
 from app.api.admit import IMAGE_ROUTES
 from app.api.errors import failure_response
+from app.inference.admission import Admitted
 
 _CLIENT_GONE = 499  # counted only: there is nobody to answer
+_WATCHED = ("/healthz/", "/metrics")  # every few seconds: only what goes wrong is logged
+_TRACE_PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -53,6 +57,36 @@ class Observe:
         finally:
             # The route's pattern, never the path: a path may hold anything
             known = scope["path"] if scope["path"] in IMAGE_ROUTES else "other"
-            route = getattr(scope.get("route"), "path", known)
+            route = str(getattr(scope.get("route"), "path", known))
+            seconds = time.perf_counter() - start
             metrics.REQUESTS.labels(route, str(status)).inc()
-            metrics.REQUEST_SECONDS.labels(route).observe(time.perf_counter() - start)
+            metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+            if status >= 400 or not route.startswith(_WATCHED):
+                logs.event("request", _line(scope, headers, route, status, seconds))
+
+
+def _line(
+    scope: Scope, headers: Mapping[bytes, bytes], route: str, status: int, seconds: float
+) -> dict[str, object]:
+    """What is logged of a request, of which nothing is the caller's but the plain id."""
+    state = scope["state"]
+    admitted: Admitted | None = state.get("admitted")
+    length = headers.get(b"content-length", b"")
+    received = admitted.bytes if admitted else None
+    return {
+        "request_id": state["request_id"],
+        "trace_id": trace_id_of(headers),
+        "route": route,
+        "status": status,
+        "code": state.get("problem"),
+        "ms": round(1000 * seconds, 2),
+        "bytes_in": int(length) if length.isdigit() else received,
+        "images": admitted.images if admitted else None,
+        "model": state.get("model"),
+    }
+
+
+def trace_id_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """That of the caller's trace (W3C Trace Context, 3.2)."""
+    parent = _TRACE_PARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1"))
+    return parent[1] if parent and parent[1].strip("0") else None

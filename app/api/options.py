@@ -25,16 +25,20 @@ Query = TypeVar("Query", bound=BaseModel)
 
 _DEFAULT_OBJECTS: frozenset[ObjectKind] = frozenset({"sr", "sc"})  # of a DICOM answer
 
+_AUDIT_EVENT = "auditevent"
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """``objects`` are the DICOM objects to make, ``fhir`` whether a Bundle is wanted, ``assumed``
-    what is taken for true of files that do not say it."""
+    """``objects`` are the DICOM objects to make, ``fhir`` whether a Bundle is wanted, with an
+    AuditEvent in it if ``audit_event``; ``assumed`` is what is taken for true of files that do not
+    say it."""
 
     question: Question
     form: Form
     objects: frozenset[ObjectKind]
     fhir: bool
+    audit_event: bool
     pictures: Pictures
     gate: Gate
     assumed: Stated
@@ -71,7 +75,8 @@ class Options(BaseModel):
     objects: str | None = Field(
         None,
         description="what to make of the result besides JSON, separated by commas: `sr`, `sc`, "
-        "`seg`, `fhir`. A DICOM answer holds `sr,sc` if left out",
+        "`seg`, `fhir`, `auditevent` (in the FHIR Bundle). A DICOM answer holds `sr,sc` if "
+        "left out",
         examples=["sr,sc"],
     )
     gate: Gate | None = Field(
@@ -129,7 +134,8 @@ def wanted_of(request: Request, options: Options) -> Wanted:
         question=Question(point, manifest.classes.index(options.target or manifest.positive_class)),
         form=form,
         objects=kinds,
-        fhir=form is Form.FHIR or "fhir" in chosen,
+        fhir=form is Form.FHIR or not chosen.isdisjoint({"fhir", _AUDIT_EVENT}),
+        audit_event=_AUDIT_EVENT in chosen,
         pictures=Pictures(
             overlay=None if options.overlay == "none" else options.overlay,
             overlay_long_side=options.overlay_long_side or settings.overlay_long_side,
@@ -142,6 +148,7 @@ def wanted_of(request: Request, options: Options) -> Wanted:
 
 def _chosen(objects: str | None) -> set[str]:
     chosen = {part.strip() for part in (objects or "").split(",") if part.strip()}
-    if not chosen <= {*OBJECT_KINDS, "fhir"}:
-        raise Refusal("invalid_request", f"objects: there are {', '.join(OBJECT_KINDS)}, fhir.")
+    if not chosen <= {*OBJECT_KINDS, "fhir", _AUDIT_EVENT}:
+        kinds = ", ".join(OBJECT_KINDS)
+        raise Refusal("invalid_request", f"objects: there are {kinds}, fhir, {_AUDIT_EVENT}.")
     return chosen

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -29,15 +30,10 @@ class _Files(StaticFiles):
 
 router = APIRouter(include_in_schema=False)
 _FILES = _Files(directory=Path(__file__).resolve().parents[1] / "web")
+files = GZipMiddleware(_FILES, minimum_size=1000)  # to be mounted at /web
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
     """The page."""
     return await _FILES.get_response("index.html", request.scope)
-
-
-@router.api_route("/web/{path:path}", methods=["GET", "HEAD"])
-async def file(request: Request, path: str) -> Response:
-    """What the page is made of."""
-    return await _FILES.get_response(os.path.normpath(path), request.scope)

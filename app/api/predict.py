@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from app import metrics
 from app.api.answers import Outputs, predict_answer, series_answer, study_answer
+from app.api.audit import keys_of, noted_of
 from app.api.described import stated_of
 from app.api.errors import documented
 from app.api.negotiate import Form
@@ -105,10 +106,12 @@ def _documented(*but: str) -> dict[int | str, dict[str, Any]]:
 async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
     """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body, as a file part, or as
     base64 in JSON."""
+    noted = noted_of(request)
     wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     turn = request.state.admitted.turn
+    request.state.model = pipeline.model
     received = await receive(request, _limits(settings))
     watch = Stopwatch()
 
@@ -116,6 +119,7 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
         files = (parse_file(received) if isinstance(received, bytes) else received).files
         if len(files) > 1:
             raise Refusal("several_files", f"{len(files)} files were sent.")
+        noted.look_at([files[0].content])
         image = pipeline.look_at(
             0, files[0].content, Stated(), wanted.terms, turn, watch, alone=True
         )
@@ -124,8 +128,7 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
         def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
             return predict_answer(result, wanted.pictures, outputs)
 
-        request_id = request.state.request_id
-        return written(pipeline, request_id, wanted, {0: image}, [breast], [], watch, answer)
+        return written(pipeline, noted, wanted, {0: image}, [breast], [], watch, answer)
 
     return await pipeline.run(turn, work)
 
@@ -157,11 +160,13 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     Or files with a `series` part that says which exam each belongs to: the answer is for that
     breast.
     """
+    noted = noted_of(request)
     wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
     pipeline: Pipeline = request.app.state.pipeline
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
+    request.state.model = pipeline.model
     body = await receive(request, limits)
     watch = Stopwatch()
 
@@ -179,6 +184,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     )
 
     def work() -> Response:
+        noted.look_at([file.content for file in files], keys_of(seen))
         if description:
             images = _all(seen)
             sent = [image.sent for image in images.values()]
@@ -199,8 +205,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
                 return series_answer(result, wanted.pictures, outputs)
             return study_answer(result, ignored, wanted.pictures, outputs)
 
-        request_id = request.state.request_id
-        return written(pipeline, request_id, wanted, images, breasts, ignored, watch, answer)
+        return written(pipeline, noted, wanted, images, breasts, ignored, watch, answer)
 
     return await pipeline.run(turn, work, image=False)
 

@@ -25,15 +25,16 @@ from uvicorn.supervisors import Multiprocess
 from app.settings import Settings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
-_IN_MEMORY = Path("/dev/shm")
+_IN_MEMORY = Path("/dev/shm")  # nosec B108: a private folder is made in it
 _GRACE_SECONDS = 45  # for requests under way at SIGTERM
 
 
 def supervise(settings: Settings) -> int:
     """Run the service in processes of its own until SIGTERM; returns the exit status."""
-    # Each reads the settings again, and must not count the cores again
+    # Each reads the settings again, and must not look at the machine again
     os.environ["MAMMOSEQ_PROCESSES"] = str(settings.processes)
     os.environ["MAMMOSEQ_WORKERS"] = str(settings.workers)
+    os.environ["MAMMOSEQ_LOG_FORMAT"] = settings.log_format
     if settings.session_secret is None:  # a session of one is a session of all
         os.environ["MAMMOSEQ_SESSION_SECRET"] = secrets.token_hex()
     with _private_folder() as folder:
@@ -46,10 +47,18 @@ def supervise(settings: Settings) -> int:
             http="app.api.balance:CountedProtocol",
             **server_options(settings),
         )
-        supervisor = Multiprocess(config, [config.bind_socket()])
+        supervisor = _Supervisor(config, [config.bind_socket()])
         supervisor.run()
     refused = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return 1 if refused else 0
+
+
+class _Supervisor(Multiprocess):
+    def terminate_all(self) -> None:
+        """Also let go of the port: else connections would wait there that nobody accepts."""
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
@@ -57,7 +66,8 @@ def server_options(settings: Settings) -> dict[str, Any]:
     return {
         "host": settings.host,
         "port": settings.port,
-        "access_log": False,  # metrics count; a path or query may hold anything
+        "access_log": False,  # Observe writes one; a path or query may hold anything
+        "log_config": None,  # app.logs has it
         "timeout_graceful_shutdown": _GRACE_SECONDS,
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),

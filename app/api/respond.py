@@ -9,7 +9,9 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from app.api.answers import Outputs, encoded
+from app.api.audit import Noted
 from app.api.documents import DicomFile, dicom_files, fhir_json, related
+from app.api.drift import count_scores
 from app.api.negotiate import Form
 from app.api.options import Wanted
 from app.api.results import Read, study_result
@@ -21,7 +23,7 @@ from app.render.result import StudyResult
 
 def written(
     pipeline: Pipeline,
-    request_id: str,
+    noted: Noted,
     wanted: Wanted,
     images: Mapping[int, Encoded],
     breasts: Sequence[Breast],
@@ -36,9 +38,12 @@ def written(
         for breast in breasts
     ]
     with watch.stage("render"):
-        result = study_result(request_id, pipeline.bundle, wanted.question, reads, ignored)
+        result = study_result(noted.request_id, pipeline.bundle, wanted.question, reads, ignored)
+        noted.result = result
+        count_scores(result, pipeline.references)
         files = dicom_files(result, wanted.objects)
-        fhir = fhir_json(result) if wanted.fhir else None
+        requester = noted.requester if wanted.audit_event else None
+        fhir = fhir_json(result, requester) if wanted.fhir else None
         if wanted.form is Form.FHIR:
             assert fhir is not None
             return Response(fhir, media_type=Form.FHIR)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 
@@ -11,15 +10,18 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
-from app import metrics
+from app import logs, metrics
 from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
 from app.api.admit import IMAGE_ROUTES
 from app.api.application import create_application
+from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.watch import PortError, check_port
+from app.audit.log import AuditError, Log
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.imaging.preprocess import PREPROCESSING_VERSION
 from app.inference.pipeline import Pipeline
@@ -28,8 +30,8 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, BundleError, DeviceError, GraphError)
-_FIRST_PASSWORD = """\
+_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError, PortError)
+_FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
     {password}
@@ -44,7 +46,7 @@ def serve(settings: Settings) -> int:
     try:
         application = _started(settings)
     except _REFUSALS as error:
-        _print_refusal(error)
+        logs.refused(settings.log_format, str(error))
         return 1
     # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -56,18 +58,20 @@ def application() -> FastAPI:
     """The application in a process of several, as uvicorn asks for it there. Ends a process that
     must not serve with the status at which uvicorn starts no other."""
     end_with_supervisor()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings()
+    logs.configure(settings.log_format)
     metrics.forget_the_dead()
     try:
-        return _started(Settings())
+        return _started(settings)
     except _REFUSALS as error:
         if first_to("refuse"):
-            _print_refusal(error)
+            logs.refused(settings.log_format, str(error))
         sys.exit(STARTUP_FAILURE)
 
 
 def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
+    check_port(settings)
     entrance = Entrance(settings, shared_folder)
     bundle = load_bundle(find_bundle(settings.model_store, settings.model))
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
@@ -81,7 +85,11 @@ def _started(settings: Settings) -> FastAPI:
         _print_start(pipeline, settings)
         _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    return create_application(pipeline, settings, entrance)
+    application = create_application(pipeline, settings, entrance)
+    log: Log | None = application.state.audit
+    if log is not None and first_to("audit"):
+        log.write_now(start_record(pipeline.bundle, application.version))
+    return application
 
 
 def _print_start(pipeline: Pipeline, settings: Settings) -> None:
@@ -97,11 +105,18 @@ def _print_start(pipeline: Pipeline, settings: Settings) -> None:
         "bytes_in_flight_per_process": settings.share_of(settings.max_bytes_in_flight),
         "remembered_bytes_per_process": settings.share_of(settings.remembered_bytes),
     }
-    print(
+    model = {
+        "model": f"{manifest.name}/{manifest.version}",
+        "sha256": pipeline.bundle.sha256,
+        "provider": pipeline.sessions.provider,
+        "intended_use": manifest.intended_use,
+    }
+    text = (
         f"model {manifest.name}/{manifest.version} sha256={pipeline.bundle.sha256[:12]} "
         f"on {pipeline.sessions.provider}; {manifest.intended_use}"
     )
-    print("machine", json.dumps(machine), flush=True)
+    logs.at_start(settings.log_format, "model", model, text)
+    logs.at_start(settings.log_format, "machine", machine, f"machine {json.dumps(machine)}")
 
 
 def _print_access(entrance: Entrance, settings: Settings) -> None:
@@ -110,14 +125,13 @@ def _print_access(entrance: Entrance, settings: Settings) -> None:
         "users": len(entrance.users),
         "api_keys": len(entrance.keys),
         "oidc": entrance.provider is not None,
+        "tokens": entrance.token_issuer is not None,
     }
-    print("access", json.dumps(access), flush=True)
+    form = settings.log_format
+    logs.at_start(form, "access", access, f"access {json.dumps(access)}")
     if not entrance.required and not is_loopback(settings.host):
-        print(f"open to everybody who reaches {settings.host}: MAMMOSEQ_ACCESS=open", flush=True)
+        text = f"open to everybody who reaches {settings.host}: MAMMOSEQ_ACCESS=open"
+        logs.at_start(form, text, {}, text)
     if entrance.one_time is not None:
-        password = entrance.one_time.made()
-        print(_FIRST_PASSWORD.format(user=USER, password=password), flush=True)
-
-
-def _print_refusal(error: Exception) -> None:
-    print(f"refused to start: {error}", file=sys.stderr, flush=True)
+        once = {"user": USER, "password": entrance.one_time.made()}
+        logs.at_start(form, "password for one login", once, _FIRST_LOOK.format(**once))

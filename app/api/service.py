@@ -1,4 +1,4 @@
-"""What surrounds the predictions: probes, metrics, the state of the service, its model."""
+"""What surrounds the predictions: the state of the service, its model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from app import metrics
 from app.api.admit import IMAGE_ROUTES
@@ -14,7 +13,6 @@ from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
 from app.bundle import Bundle
 from app.inference.pipeline import Pipeline
-from app.inference.sessions import check_working
 from app.problems import Refusal
 from app.settings import Settings
 
@@ -24,34 +22,6 @@ router = APIRouter()
 def _of_the_model(media_type: str, kind: str) -> dict[int | str, dict[str, Any]]:
     answer = {"content": {media_type: {"schema": {"type": kind}}}}
     return {200: answer, **documented("not_found")}
-
-
-@router.get("/healthz/live", responses=documented("not_ready"))
-async def live(request: Request) -> dict[str, str]:
-    """The process answers, and the device has not failed: from that only a restart helps."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
-    return {"status": "live"}
-
-
-@router.get("/healthz/ready", responses=documented("not_ready"))
-async def ready(request: Request) -> dict[str, str]:
-    """The bundle is verified, the sessions are warm, and the device asked for is in use: the
-    service does not start otherwise. And the device has not failed since."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
-    manifest = pipeline.bundle.manifest
-    return {
-        "status": "ready",
-        "model": f"{manifest.name}/{manifest.version}",
-        "provider": pipeline.sessions.provider,
-    }
-
-
-@router.get("/metrics", response_class=Response)
-async def prometheus() -> Response:
-    """Prometheus metrics."""
-    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/state")

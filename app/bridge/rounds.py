@@ -51,7 +51,7 @@ def pause_seconds(poll_seconds: float, failures: int) -> float:
     """Twice as long after each failure, up to a minute, and never in step with other bridges."""
     longest = max(poll_seconds, _LONGEST_PAUSE_SECONDS)
     pause = min(longest, poll_seconds * 2.0 ** min(failures, 30))
-    return pause * random.uniform(0.5, 1.0) if failures else pause
+    return pause * random.uniform(0.5, 1.0) if failures else pause  # nosec B311: only to spread
 
 
 def look(archive: Archive, worklist: Worklist, settings: Settings) -> None:

@@ -36,6 +36,7 @@ from app.imaging.shown import Shown, decode_to_show
 from app.inference.batcher import Batcher
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
+from app.inference.reference import references_of
 from app.inference.remembered import Remembered
 from app.inference.sessions import ExamReading, Features, Sessions
 from app.inference.workers import Turn, Workers
@@ -119,6 +120,7 @@ class Pipeline:
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         cv2.setNumThreads(1)  # the workers are the parallelism
         self.bundle = bundle
+        self.model = f"{bundle.manifest.name}/{bundle.manifest.version}"
         self.sessions = Sessions(
             bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
         )
@@ -127,6 +129,7 @@ class Pipeline:
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
         self._familiarity = familiarity_of(bundle, settings.gate)
+        self.references = references_of(bundle)
         self._remembered: Remembered[Look] = Remembered(
             settings.share_of(settings.remembered_bytes), _bytes_of
         )

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from app import metrics
 from app.bundle import ENCODER, HEAD
 from app.inference import cuda
 from app.inference.bound import BoundRuns
@@ -96,6 +97,7 @@ class Sessions:
         except Exception as error:
             if self._encodes_nothing():
                 self.failed = True
+                metrics.FAILED.set(1)
                 # The message of a CUDA error is left out: it may hold addresses and host names
                 _LOG.error("device_failed provider=%s type=%s", self.provider, type(error).__name__)
                 raise _not_ready() from None

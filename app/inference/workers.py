@@ -136,6 +136,7 @@ class Workers:
         except BaseException as error:  # delivered to whoever waits; the worker lives on
             turn.busy_seconds += time.perf_counter() - start
             piece.done.set_exception(error)
+            del piece  # held by the error's traceback, it would keep the error, and its file
         else:  # whoever waits may look at it at once
             turn.busy_seconds += time.perf_counter() - start
             piece.done.set_result(result)

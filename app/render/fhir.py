@@ -7,11 +7,13 @@ twice stores it once. A probability is never turned into an assessment category.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from datetime import UTC, date
 from typing import Any
 
 from app.bundle import DISCLAIMER
+from app.render.fhir_audit import Requester, audit_event
 from app.render.fhir_imaging import (
     DCM,
     NAMESPACE,
@@ -58,8 +60,9 @@ _BREASTS = {
 }
 
 
-def fhir_bundle(result: StudyResult) -> str:
-    """The Bundle as JSON: Device, ImagingStudy, an Observation per breast, DiagnosticReport.
+def fhir_bundle(result: StudyResult, audited: Requester | None = None) -> str:
+    """The Bundle as JSON: Device, ImagingStudy, an Observation per breast, DiagnosticReport, and
+    an AuditEvent where it is said who asked for the reading.
 
     Of the headers it holds UIDs, modality, dates and, where all images name the same one, the
     patient's ID with its issuer. Without that there is no ``subject``, and the studies, which FHIR
@@ -83,6 +86,9 @@ def fhir_bundle(result: StudyResult) -> str:
         ),
         _entry(report, _own(_bare(report)), _report(result, list(readings), subject)),
     ]
+    if audited is not None:
+        event = audit_event(result, audited, _device_urn(result), [*readings, report])
+        entries.append(_event_entry(event))
     bundle = Bundle.model_validate(
         {
             "resourceType": "Bundle",
@@ -105,6 +111,15 @@ def _entry(full_url: str, identifier: Json, resource: Json) -> Json:
             "url": resource["resourceType"],
             "ifNoneExist": f"identifier={identifier['system']}|{identifier['value']}",
         },
+    }
+
+
+def _event_entry(event: Json) -> Json:
+    """Create it each time: an AuditEvent has no identifier, and each reading is one more."""
+    return {
+        "fullUrl": uuid.uuid4().urn,
+        "resource": event,
+        "request": {"method": "POST", "url": event["resourceType"]},
     }
 
 

@@ -12,6 +12,7 @@ export function createHelp() {
     "dialog",
     { class: "help", "aria-labelledby": "help-title" },
     el("h2", { id: "help-title" }, words.help.title),
+    el("p", { class: "muted" }, words.help.about),
     el("table", {}, el("tbody", {}, ...rows)),
     el("form", { method: "dialog" }, el("button", { class: "primary" }, words.help.close)),
   );

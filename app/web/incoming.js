@@ -2,10 +2,15 @@
 
 const MOST_FILES = 256;
 const MOST_BYTES = 2 ** 30; // of what archives unpack to: more does not fit in a page's memory
+const END_OF_LIST = 0x06054b50; // at the end of an archive
+const [SHORTEST_END, LONGEST_END] = [22, 22 + 0xffff];
 // What archivers and systems add of their own accord
 const NOT_SENT = /(^|\/)(__MACOSX\/|\.DS_Store$|Thumbs\.db$|DICOMDIR$|\.)/;
 
-/** More than a page can hold: `reason` is "files" or "bytes", or "archive" for a damaged one. */
+/**
+ * What cannot be taken: `reason` is "files" or "bytes" for more than a page can hold, "archive" for
+ * a damaged one, "unreadable", or "none" where nothing is left.
+ */
 export class Unacceptable extends Error {
   constructor(reason) {
     super(reason);
@@ -15,10 +20,15 @@ export class Unacceptable extends Error {
 
 /** The files of a drop, those in folders included. Must be called within the event. */
 export async function droppedFiles(transfer) {
+  const files = [...transfer.files]; // gone after the event, as the items are
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return opened([...transfer.files]);
+  if (!entries.length) return opened(files);
   const found = [];
-  for (const entry of entries) await walk(entry, found);
+  try {
+    for (const entry of entries) await walk(entry, found);
+  } catch (error) {
+    throw error instanceof Unacceptable ? error : new Unacceptable("unreadable");
+  }
   return opened(found);
 }
 
@@ -32,10 +42,12 @@ export async function opened(files) {
     else found.push(file);
     if (found.length > MOST_FILES) throw new Unacceptable("files");
   }
+  if (files.length && !found.length) throw new Unacceptable("none");
   return found;
 }
 
 async function walk(entry, found) {
+  if (NOT_SENT.test(entry.fullPath)) return;
   if (found.length > MOST_FILES) throw new Unacceptable("files");
   if (entry.isFile) {
     found.push(await new Promise((resolve, reject) => entry.file(resolve, reject)));
@@ -51,15 +63,36 @@ async function walk(entry, found) {
 }
 
 async function isZip(file) {
-  const start = new Uint8Array(await file.slice(0, 4).arrayBuffer());
+  const start = await bytesOf(file, 0, 4);
   return start[0] === 0x50 && start[1] === 0x4b && start[2] === 3 && start[3] === 4;
+}
+
+async function bytesOf(file, start, end) {
+  try {
+    return new Uint8Array(await file.slice(start, end).arrayBuffer());
+  } catch {
+    throw new Unacceptable("unreadable");
+  }
+}
+
+/** How many files the list at the end of an archive names (APPNOTE 4.3.16); null without one. */
+async function listed(file) {
+  const tail = await bytesOf(file, Math.max(0, file.size - LONGEST_END), file.size);
+  const view = new DataView(tail.buffer);
+  for (let place = tail.length - SHORTEST_END; place >= 0; place -= 1) {
+    if (view.getUint32(place, true) === END_OF_LIST) return view.getUint16(place + 10, true);
+  }
+  return null;
 }
 
 async function unzipped(file, room) {
   const { Unzip, UnzipInflate } = await import("./vendor/fflate.js");
   const files = [];
+  const count = await listed(file);
+  let seen = 0;
   let fault = null;
   const archive = new Unzip((entry) => {
+    seen += 1;
     if (entry.name.endsWith("/") || NOT_SENT.test(entry.name)) return;
     if (files.length >= MOST_FILES) {
       fault = new Unacceptable("files");
@@ -90,7 +123,9 @@ async function unzipped(file, room) {
   } finally {
     reader.cancel().catch(() => {});
   }
-  if (!fault && !files.every((held) => held.ended)) fault = new Unacceptable("archive");
+  // One that is cut short may end between two files: none is to be lost without a word
+  const isWhole = seen === count && files.every((held) => held.ended);
+  if (!fault && !isWhole) fault = new Unacceptable("archive");
   if (fault) throw fault;
   return files.map((held) => new File(held.parts, held.name));
 }

@@ -50,8 +50,9 @@ export function showLogin(host, state) {
     fill(
       host,
       el(
-        "main",
-        { class: "login", id: "main" },
+        // over the page, whose main part there is already
+        host.closest("dialog") ? "div" : "main",
+        { class: "login" },
         el("h1", {}, words.page.title),
         el("p", { class: "muted" }, words.page.what),
         state.https ? null : el("p", { class: "note warning" }, words.login.insecure),

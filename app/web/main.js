@@ -3,9 +3,10 @@
 import { el, fill } from "./dom.js";
 import { showLogin } from "./login.js";
 import { askModel, operatingPoints } from "./operating.js";
+import { known } from "./plan.js";
 import { read } from "./reading.js";
 import { logOut, session } from "./session.js";
-import { Problem, sessionEnd } from "./service.js";
+import { asProblem, sessionEnd } from "./service.js";
 import { createShelf } from "./shelf.js";
 import { applyTheme, turnTheme } from "./theme.js";
 import { words } from "./words.js";
@@ -30,14 +31,14 @@ async function begin() {
     const isIn = state.access === "open" || state.user;
     showPage(isIn ? state : await showLogin(app, state));
   } catch (problem) {
-    fill(app, el("main", { class: "login" }, el("p", { role: "alert" }, words.problem(problem))));
-    throw problem;
+    const text = words.problem(asProblem(problem));
+    fill(app, el("main", { class: "login" }, el("p", { role: "alert" }, text)));
   }
 }
 
 async function showPage(state) {
   const model = askModel();
-  const views = { read: readView(model), model: null };
+  const views = { read: readView(model, state), model: null };
   const main = el("main", { id: "main", tabIndex: -1 });
   const links = Object.keys(views).map((name) =>
     el("a", { href: `#${name}`, data: { view: name } }, words.nav[name]),
@@ -83,7 +84,8 @@ async function showPage(state) {
     if (name === "model" && !views.model) {
       const { createAbout } = await import("./about/about.js");
       const host = el("div", { class: "about" });
-      views.model = { element: host, ...createAbout(host) };
+      views.model ??= { element: host, ...createAbout(host) };
+      if (location.hash !== "#model") return; // somebody went back meanwhile
     }
     if (name === "read") views.model?.hide();
     else views.model.show();
@@ -111,8 +113,8 @@ async function showPage(state) {
   }
 
   function keys(event) {
-    const isTyping = event.target.closest?.("input, select, textarea");
-    if (event.key === "?" && !isTyping) openHelp();
+    // A key alone does something on a picture only (WCAG 2.1.4)
+    if (event.key === "?" && event.target.closest?.(".viewer")) openHelp();
   }
 
   async function openHelp() {
@@ -125,19 +127,25 @@ async function showPage(state) {
 }
 
 /** Choosing images, sending them, and what came back. */
-function readView(model) {
+function readView(model, { user }) {
   const shelfHost = el("div", { class: "shelf-list" });
   const go = el("button", { type: "button", class: "primary go", on: { click: () => begin() } });
   const cancel = el("button", { type: "button", hidden: true, on: { click: () => stop?.abort() } },
     words.read.cancel);
   const bar = el("progress", { max: 1, hidden: true, "aria-label": words.read.progress });
+  const sent = el("p", { class: "muted sent" }); // seen, not told at every step
   const said = el("div", { class: "said", role: "status" });
   const hint = el("p", { class: "muted small", role: "status" });
-  const result = el("section", { class: "result", "aria-label": words.result.title });
+  const old = el("p", { class: "note warning old", role: "status" });
+  const result = el("section", {
+    class: "result", tabIndex: -1, "aria-label": words.result.title,
+  });
   let stop = null;
-  let shown = null;
+  let shown = null; // what was read, and `of` which state of the shelf
+  let told = ""; // the state of the shelf that `said` is about
+  let served = null;
   let points = null;
-  const shelf = createShelf(shelfHost, update);
+  const shelf = createShelf(shelfHost, changed);
   const element = el(
     "div",
     { class: "read" },
@@ -145,56 +153,92 @@ function readView(model) {
       "section",
       { class: "shelf", "aria-label": words.shelf.title },
       shelfHost,
-      el("div", { class: "actions" }, go, hint, cancel, bar, said),
+      el("div", { class: "actions" }, go, hint, cancel, bar, sent, said),
     ),
-    result,
+    el("div", { class: "outcome" }, old, result),
   );
   sessionEnd.addEventListener("end", comeBack);
   update();
   return { element };
+
+  function changed() {
+    const now = stateOf(shelf.images());
+    if (now !== told && !stop) {
+      told = now;
+      fill(said);
+      shelf.point([], "");
+    }
+    if (shown && shelf.isEmpty()) {
+      shown.destroy();
+      shown = null;
+      fill(result);
+    }
+    // Another woman's images may be there by now
+    const isOld = Boolean(shown) && shown.of !== now;
+    if (isOld !== Boolean(old.textContent)) fill(old, isOld ? words.read.old : "");
+    update();
+  }
 
   function update() {
     element.classList.toggle("is-empty", shelf.isEmpty());
     go.hidden = shelf.isEmpty();
     go.disabled = Boolean(stop) || !shelf.isReady();
     fill(go, words.read.go(shelf.images().length));
-    fill(hint, shelf.isEmpty() || shelf.isReady() || stop ? "" : words.read.notYet);
+    const text = shelf.isEmpty() || shelf.isReady() || stop ? "" : words.read.notYet;
+    if (hint.textContent !== text) fill(hint, text);
   }
 
   async function begin(gate = null) {
+    if (stop || !shelf.isReady()) return;
     const images = shelf.images();
-    stop = new AbortController();
+    const of = stateOf(images);
+    const own = (stop = new AbortController());
     shelf.point([], "");
-    fill(said, "");
     working(true);
     try {
-      const reading = await read(images, { gate, onProgress, signal: stop.signal });
-      const known = await model;
-      points ??= operatingPoints(known.model);
+      const reading = await read(images, { gate, onProgress, signal: own.signal });
+      const ofModel = await modelOf(reading.breasts[0].answer.model);
       const { showResult } = await import("./result.js");
+      own.signal.throwIfAborted();
       shown?.destroy();
-      shown = showResult(result, reading, known, points);
+      shown = { of, ...showResult(result, reading, ofModel, points) };
       fill(said, words.read.done(reading.breasts.length));
+      if (cancel === document.activeElement) result.focus({ preventScroll: true });
       if (matchMedia(BELOW).matches) result.scrollIntoView();
     } catch (problem) {
       if (problem.name === "AbortError") fill(said, words.read.cancelled);
-      else refused(problem);
+      else refused(asProblem(problem));
     } finally {
+      const isHere = cancel === document.activeElement;
       stop = null;
+      told = stateOf(shelf.images());
       working(false);
+      if (isHere) go.focus();
+      changed();
     }
   }
 
-  function onProgress({ sent, of, share }) {
-    if (share < 1) bar.value = (sent + share) / of;
-    else bar.removeAttribute("value");
-    fill(said, share < 1 ? words.read.sending((sent + share) / of) : words.read.reading);
+  /** What is known of the model that answered; another may be in service by now. */
+  async function modelOf({ name, version }) {
+    served ??= await model.catch(() => null);
+    if (served?.model.name !== name || served.model.version !== version) {
+      served = await askModel();
+      points = null;
+    }
+    points ??= operatingPoints(served.model);
+    return served;
   }
 
-  function refused(fault) {
-    const isOurs = !(fault instanceof Problem); // a fault of the page itself
-    if (isOurs) reportError(fault);
-    const problem = isOurs ? new Problem({ code: "broken_page" }) : fault;
+  function onProgress({ sent: before, of, share }) {
+    const isSending = share < 1;
+    if (isSending) bar.value = (before + share) / of;
+    else bar.removeAttribute("value");
+    fill(sent, isSending ? words.read.sending((before + share) / of) : "");
+    const text = isSending ? "" : words.read.reading;
+    if (said.textContent !== text) fill(said, text);
+  }
+
+  function refused(problem) {
     const text = words.problem(problem);
     const ids = (problem.images ?? []).map((image) => image.id);
     shelf.point(ids, text);
@@ -205,8 +249,11 @@ function readView(model) {
   }
 
   function working(isSo) {
-    cancel.hidden = bar.hidden = !isSo;
-    element.setAttribute("aria-busy", String(isSo));
+    const isHere = [go, ...said.children].includes(document.activeElement);
+    cancel.hidden = bar.hidden = sent.hidden = !isSo;
+    if (isSo && isHere) cancel.focus(); // the button that was pressed goes
+    if (isSo) fill(said, "");
+    result.setAttribute("aria-busy", String(isSo));
     update();
   }
 
@@ -216,10 +263,33 @@ function readView(model) {
     const host = el("div", {});
     const dialog = el("dialog", { class: "again", "aria-label": words.login.over }, host);
     dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
     document.body.append(dialog);
     dialog.showModal();
-    await showLogin(host, await session());
-    dialog.close();
+    const state = await backIn(host);
+    // What is here is not for somebody else
+    if (state.user !== user) return location.reload();
     dialog.remove();
+    sessionEnd.dispatchEvent(new Event("back"));
   }
 }
+
+/** Resolves to a session once there is one. */
+async function backIn(host) {
+  for (;;) {
+    try {
+      const state = await session();
+      return state.access === "open" || state.user ? state : await showLogin(host, state);
+    } catch (problem) {
+      await new Promise((resolve) => {
+        const again = el("button", { type: "button", on: { click: resolve } }, words.read.again);
+        fill(host, el("p", { role: "alert" }, words.problem(asProblem(problem))), again);
+      });
+    }
+  }
+}
+
+/** Two states are equal where the same would be read. */
+const stateOf = (images) =>
+  JSON.stringify(images.map((image) =>
+    [image.id, ...["date", "laterality", "view"].map((field) => known(image, field))]));

@@ -6,7 +6,10 @@ import { askJson } from "./service.js";
 export async function askModel() {
   const [model] = (await askJson("/v1/models")).models;
   const figures = await askJson(`/v1/models/${model.name}/${model.version}/figures`).catch(
-    () => null,
+    (problem) => {
+      if (problem.code === "not_found") return null;
+      throw problem;
+    },
   );
   return { model, figures };
 }

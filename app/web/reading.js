@@ -1,7 +1,7 @@
 // Images -> requests -> what they were read as, breast by breast.
 
 import { partName, requests } from "./plan.js";
-import { send } from "./service.js";
+import { asProblem, blamed, send } from "./service.js";
 
 /**
  * @typedef {object} Breast what one breast was read as
@@ -49,8 +49,10 @@ export async function ask(request, options, { onSent = () => {}, signal }) {
   try {
     return await send(`${request.path}?${query}`, form, { onSent, signal });
   } catch (error) {
-    if (error.name !== "AbortError") error.images = named(error, request.images);
-    throw error;
+    if (error.name === "AbortError") throw error;
+    const problem = asProblem(error);
+    if (problem.code !== "unreachable") throw pointed(problem, request.images);
+    throw await blamed(problem, request.images.map(({ file }) => file));
   }
 }
 
@@ -77,7 +79,7 @@ function breast(body, laterality, answer, request, fileOf) {
     probability: body.calibrated_probability,
     before: body.calibrated_probability_before_any_exam ?? null,
     positiveClass: body.positive_class,
-    warnings: body.warnings,
+    warnings: body.warnings.map((warning) => ofFile(warning, (place) => fileOf(place).name)),
     answer,
     request,
     exams: body.exams.map((exam) => ({
@@ -93,13 +95,23 @@ function breast(body, laterality, answer, request, fileOf) {
 }
 
 // Problems whose detail lists places of images in the request
-const LISTING = ["no_exam_date", "duplicate_image", "mixed_patients", "mixed_breasts"];
+const LISTING = ["no_exam_date", "duplicate_image", "mixed_patients", "mixed_breasts", "nothing_to_read"];
+const ONE = /^Image (\d+): /;
 
-/** The images of the request that a problem is about. */
-function named(problem, images) {
-  if (images.length === 1) return images;
+/** `problem` with the `images` of the request that it is about, and its detail by their files. */
+function pointed(problem, images) {
   const detail = problem.detail ?? "";
-  const one = /^Image (\d+):/.exec(detail);
-  const places = LISTING.includes(problem.code) ? detail.match(/\d+/g) : one?.slice(1);
-  return (places ?? []).map((place) => images[Number(place)]).filter(Boolean);
+  const places = LISTING.includes(problem.code) ? detail.match(/\d+/g) : ONE.exec(detail)?.slice(1);
+  const found = (places ?? []).map((place) => images[Number(place)]).filter(Boolean);
+  return Object.assign(problem, {
+    images: images.length === 1 ? images : found,
+    ...ofFile(problem, (place) => images[place].file.name),
+  });
+}
+
+/** What is said of an image at a place of the request, which nobody sees: `file` is its name. */
+function ofFile({ code, detail }, nameAt) {
+  const place = ONE.exec(detail ?? "")?.[1];
+  if (place === undefined) return { code, detail, file: null };
+  return { code, detail: detail.replace(ONE, ""), file: nameAt(Number(place)) };
 }

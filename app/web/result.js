@@ -2,7 +2,7 @@
 
 import { el, fill } from "./dom.js";
 import { bandAt, timePlot } from "./plots/time.js";
-import { askPixels } from "./service.js";
+import { asProblem, askPixels } from "./service.js";
 import { createTakeaway } from "./takeaway.js";
 import { createLegend } from "./viewer/legend.js";
 import { rasterOf } from "./viewer/raster.js";
@@ -65,8 +65,8 @@ function ignoredNote(ignored) {
     "details",
     { class: "note ignored" },
     el("summary", {}, words.result.ignored(ignored.length)),
-    el("ul", {}, ...ignored.map(({ file, code, detail }) =>
-      el("li", {}, el("strong", {}, file.name), ` ${words.problem({ code, title: code, detail })}`))),
+    el("ul", {}, ...ignored.map(({ file, code }) =>
+      el("li", {}, el("bdi", {}, file.name), `: ${words.result.leftOut(code)}`))),
   );
 }
 
@@ -75,18 +75,17 @@ function showBreast(host, breast, { model, figures }, points) {
   const frames = framesOf(breast);
   const viewers = frames.map(({ viewer }) => viewer);
   const unlink = viewers.length > 1 ? link(viewers) : () => {};
-  const grid = el(
-    "div", { class: "exams", data: { exams: String(breast.exams.length) } }, ...columnsOf(breast, frames),
-  );
-  const reading = el("section", { class: "reading", "aria-label": words.result.title });
+  const columns = columnsOf(breast, frames);
+  const grid = el("div", { class: "exams" }, ...columns);
+  const reading = el("section", { class: "reading", "aria-label": words.result.probability });
   fill(
     host,
     el(
       "div",
       { class: "look" },
       createToolbar(viewers),
+      columns.length > 1 ? waysTo(columns, breast) : null,
       grid,
-      el("p", { class: "printed-note" }, words.page.research),
     ),
     el(
       "aside",
@@ -95,7 +94,7 @@ function showBreast(host, breast, { model, figures }, points) {
       ...warningsOf(breast),
       createLegend(breast.exams.at(-1).images[0].heatmap),
       el("h3", {}, words.takeaway.title),
-      createTakeaway(breast, () => points.chosen().name),
+      createTakeaway(breast, () => points.chosen().name, stop.signal),
       el("p", { class: "muted small" }, words.result.by(model, breast.answer)),
     ),
   );
@@ -107,11 +106,16 @@ function showBreast(host, breast, { model, figures }, points) {
   const forget = points.onChange(write);
   write();
   load(frames, stop.signal);
+  grid.scrollLeft = grid.scrollWidth; // the newest exam is looked at first
+  const fit = new ResizeObserver(() =>
+    grid.classList.toggle("is-wide", grid.scrollWidth > grid.clientWidth + 1));
+  fit.observe(grid);
   return {
     destroy() {
       stop.abort();
       forget();
       unlink();
+      fit.disconnect();
       viewers.forEach((viewer) => viewer.destroy());
     },
   };
@@ -124,7 +128,7 @@ function framesOf(breast) {
       const element = el("figure", { class: "frame" });
       const name = words.result.frame(seen.image, exam.date, breast.laterality);
       const viewer = createViewer(element, { name });
-      const state = el("p", { class: "frame-state", role: "status" }, words.result.loading);
+      const state = el("p", { class: "frame-state" }, words.result.loading);
       element.append(state);
       if (imagesOf(breast) > 1) element.append(aloneButton(element, name));
       return { ...seen, element, viewer, exam, place, state, name };
@@ -159,6 +163,16 @@ function columnsOf(breast, frames) {
   });
 }
 
+/** Buttons that bring an exam into sight, where not all of them are. */
+function waysTo(columns, { exams }) {
+  const buttons = columns.map((column, place) =>
+    el("button", {
+      type: "button",
+      on: { click: () => column.scrollIntoView({ block: "nearest", inline: "start" }) },
+    }, exams[place].date));
+  return el("nav", { class: "ways", "aria-label": words.result.ways }, ...buttons);
+}
+
 async function load(frames, signal) {
   // The newest exam first: that is what is looked at
   const waiting = [...frames].reverse();
@@ -166,15 +180,23 @@ async function load(frames, signal) {
     for (let frame = waiting.shift(); frame && !signal.aborted; frame = waiting.shift()) {
       try {
         frame.viewer.show(rasterOf(await askPixels(frame.file, { signal })));
-        frame.viewer.setHeatmap(frame.heatmap);
+        await frame.viewer.setHeatmap(frame.heatmap);
         frame.state.remove();
-      } catch (problem) {
-        if (problem.name === "AbortError") return;
-        fill(frame.state, words.problem(problem));
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        fill(frame.state, words.problem(asProblem(error)), againButton(frame, signal));
       }
     }
   };
   await Promise.all(Array.from({ length: LOADED_AT_ONCE }, one));
+}
+
+function againButton(frame, signal) {
+  const click = () => {
+    fill(frame.state, words.result.loading);
+    load([frame], signal);
+  };
+  return el("button", { type: "button", on: { click } }, words.read.again);
 }
 
 /** The result on the picture, as the exam was read when it was the last. */
@@ -215,10 +237,16 @@ function readingOf({ breast, point, points, figures }) {
       el("span", {}, ` ${words.classes(positiveClass)}`),
     ),
     el("p", { class: "verdict" }, words.result.verdict(isCalled, point)),
-    el("p", { class: "muted" }, band ? words.result.band(band, figures.prevalence) : words.result.noBand),
+    el("p", { class: "muted interval" }, intervalOf(figures, band)),
     choiceOf(points, point),
     ...overTime(breast, point, figures),
   ];
+}
+
+function intervalOf(figures, band) {
+  if (!figures) return words.result.noFigures;
+  const said = band ? words.result.band(band) : words.result.noBand;
+  return `${said} ${words.result.prevalence(figures.prevalence)}`;
 }
 
 function choiceOf(points, point) {
@@ -286,8 +314,8 @@ function warningsOf({ warnings }) {
       "section",
       { class: "note warning", "aria-label": words.result.warnings },
       el("h3", {}, words.result.warnings),
-      el("ul", {}, ...warnings.map(({ code, detail }) =>
-        el("li", { data: { code } }, words.warning(code, detail)))),
+      el("ul", {}, ...warnings.map((warning) =>
+        el("li", { data: { code: warning.code } }, words.warning(warning)))),
     ),
   ];
 }

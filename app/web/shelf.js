@@ -3,12 +3,17 @@
 import { el, fill } from "./dom.js";
 import { Unacceptable, droppedFiles, opened } from "./incoming.js";
 import { VIEWS, faults, known } from "./plan.js";
-import { askPixels } from "./service.js";
+import { asProblem, askFile, askPixels } from "./service.js";
 import { drawThumbnail } from "./thumbnail.js";
 import { words } from "./words.js";
 
 const THUMBNAIL_SIDE = 144; // pixels, twice what it takes on the screen
 const AT_ONCE = 3; // files looked at
+// Not the fault of a file: it is worth another try
+const PASSING = [
+  "overloaded", "deadline_exceeded", "not_ready", "internal_error", "unreachable", "unexpected",
+  "broken_page",
+];
 const EXAMPLES = ["2022-03-07.png", "2021-03-01.png", "2023-03-12.png"];
 
 /**
@@ -28,6 +33,7 @@ export function createShelf(host, onChange) {
   const list = el("ol", { class: "images", "aria-label": words.shelf.images });
   const count = el("p", { class: "muted count", role: "status" });
   const leaveOut = el("button", { type: "button", hidden: true, on: { click: dropRefused } });
+  const again = el("button", { type: "button", hidden: true, on: { click: lookAgain } });
   const clear = el("button", { type: "button", on: { click: removeAll } }, words.shelf.clear);
   const example = el("button", { type: "button", class: "link", on: { click: addExample } });
   fill(example, words.shelf.example);
@@ -47,15 +53,20 @@ export function createShelf(host, onChange) {
     files,
     folder,
   );
-  fill(host, drop, fault, el("div", { class: "row shelf-head" }, count, leaveOut, clear), list);
+  fill(host, drop, fault, el("div", { class: "row shelf-head" }, count, again, leaveOut, clear),
+    list);
 
   for (const input of [files, folder]) {
     input.addEventListener("change", async () => {
-      await take(() => opened([...input.files]));
+      const chosen = [...input.files];
+      await take(() => opened(chosen));
       input.value = "";
     });
   }
+  // Cards stay where they are while somebody is at them
+  list.addEventListener("focusout", () => setTimeout(changed));
   window.addEventListener("dragover", (event) => {
+    if (!hasFiles(event)) return;
     event.preventDefault();
     drop.classList.add("is-over");
   });
@@ -63,9 +74,11 @@ export function createShelf(host, onChange) {
     if (!event.relatedTarget) drop.classList.remove("is-over");
   });
   window.addEventListener("drop", (event) => {
+    if (!hasFiles(event)) return;
     event.preventDefault();
     drop.classList.remove("is-over");
     const incoming = droppedFiles(event.dataTransfer);
+    location.hash = "#read"; // the images are not to be taken unseen
     take(() => incoming);
   });
 
@@ -74,14 +87,16 @@ export function createShelf(host, onChange) {
     try {
       (await incoming()).forEach(add);
     } catch (error) {
-      if (!(error instanceof Unacceptable)) throw error;
-      fill(fault, words.shelf.unacceptable[error.reason]);
+      const isOurs = error instanceof Unacceptable;
+      fill(fault, isOurs ? words.shelf.unacceptable[error.reason] : words.problem(asProblem(error)));
     }
     changed();
   }
 
   async function addExample() {
+    example.disabled = true;
     await take(() => Promise.all(EXAMPLES.map(exampleFile)));
+    example.disabled = false;
     for (const entry of entries) {
       const name = EXAMPLES.find((name) => name === entry.file.name);
       if (name) Object.assign(entry.typed, { date: name.slice(0, 10), laterality: "R" });
@@ -97,6 +112,7 @@ export function createShelf(host, onChange) {
     };
     entry.card = createCard(entry, { changed, remove: () => remove(entry) });
     entries.push(entry);
+    list.append(entry.card.element);
     waiting.push(entry);
     lookAtNext();
   }
@@ -113,7 +129,7 @@ export function createShelf(host, onChange) {
       entry.card.picture(seen);
     } catch (error) {
       if (error.name === "AbortError") return;
-      entry.problem = error;
+      entry.problem = asProblem(error);
     } finally {
       looking -= 1;
       entry.isLooking = false;
@@ -123,27 +139,51 @@ export function createShelf(host, onChange) {
   }
 
   function remove(entry) {
-    entry.stop.abort();
-    for (const held of [entries, waiting]) {
-      const place = held.indexOf(entry);
-      if (place >= 0) held.splice(place, 1);
-    }
-    entry.card.element.remove();
-    changed();
-    (list.querySelector("button") ?? drop.querySelector("button")).focus();
+    const { element } = entry.card;
+    const next = element.nextElementSibling ?? element.previousElementSibling;
+    letGo([entry]);
+    (next ?? drop).querySelector("button").focus();
   }
 
   function removeAll() {
-    [...entries].forEach(remove);
     fill(fault, "");
+    letGo([...entries]);
+    drop.querySelector("button").focus();
   }
 
   function dropRefused() {
-    entries.filter((entry) => entry.problem).forEach(remove);
+    letGo(entries.filter((entry) => entry.problem));
+    clear.focus();
+  }
+
+  function letGo(gone) {
+    for (const entry of gone) {
+      entry.stop.abort();
+      for (const held of [entries, waiting]) {
+        const place = held.indexOf(entry);
+        if (place >= 0) held.splice(place, 1);
+      }
+      entry.card.element.remove();
+    }
+    changed();
+  }
+
+  function lookAgain() {
+    for (const entry of entries.filter(isPassing)) {
+      Object.assign(entry, { problem: null, isLooking: true });
+      waiting.push(entry);
+    }
+    changed();
+    for (let slot = 0; slot < AT_ONCE; slot += 1) lookAtNext();
+    clear.focus();
   }
 
   const readable = () => entries.filter((entry) => entry.facts).sort(inTime);
-  const missing = () => faults(readable(), today());
+  const missing = () => [
+    ...faults(readable(), today()),
+    ...readable().filter(({ card }) => card.isUnfinished())
+      .map(({ id }) => ({ id, field: "date", code: "invalid" })),
+  ];
 
   function changed() {
     draw();
@@ -155,7 +195,12 @@ export function createShelf(host, onChange) {
     for (const entry of entries) {
       entry.card.update(found.filter((each) => each.id === entry.id));
     }
-    inOrder(list, [...entries].sort(inTime).map((entry) => entry.card.element));
+    if (!list.contains(document.activeElement)) {
+      inOrder(list, [...entries].sort(inTime).map((entry) => entry.card.element));
+    }
+    const passing = entries.filter(isPassing).length;
+    again.hidden = !passing;
+    fill(again, words.shelf.again(passing));
     const refused = entries.filter((entry) => entry.problem).length;
     leaveOut.hidden = refused < 2;
     fill(leaveOut, words.shelf.leaveOut(refused));
@@ -201,7 +246,7 @@ function createCard(entry, { changed, remove }) {
       el(
         "div",
         { class: "row" },
-        el("span", { class: "name", title: entry.file.name }, entry.file.name),
+        el("bdi", { class: "name", title: entry.file.name }, entry.file.name),
         el("button", {
           type: "button", class: "plain", "aria-label": words.shelf.remove(entry.file.name),
           title: words.shelf.remove(entry.file.name), on: { click: remove },
@@ -214,6 +259,7 @@ function createCard(entry, { changed, remove }) {
   return {
     element,
     picture: (seen) => drawThumbnail(canvas, seen),
+    isUnfinished: () => fields.date.isUnfinished(),
     update(found) {
       for (const [name, each] of Object.entries(fields)) {
         each.update(found.find((fault) => fault.field === name)?.code);
@@ -238,17 +284,20 @@ function field(entry, name, input, changed) {
     changed();
   });
   const label = el("label", { for: id }, words.shelf.fields[name]);
+  // A date is typed part by part, and none of them may be taken away meanwhile
+  const isAtWork = () => name === "date" && document.activeElement === input;
+  const isUnfinished = () => !isAtWork() && input.validity.badInput;
   return {
     element: el("div", { class: `field field-${name}` }, label, input, fault),
+    isUnfinished,
     update(code) {
       const value = known(entry, name);
-      if (input.value !== value && document.activeElement !== input) {
+      if (input.value !== value && !isAtWork() && !isUnfinished()) {
         offer(input, value);
         input.value = value;
       }
-      const isWrong = Boolean(code) || (name === "date" && input.validity.badInput);
-      input.setAttribute("aria-invalid", String(isWrong));
-      const text = isWrong ? words.shelf.faults[name][code ?? "invalid"] : "";
+      input.setAttribute("aria-invalid", String(Boolean(code)));
+      const text = code ? words.shelf.faults[name][code] : "";
       if (fault.textContent !== text) fill(fault, text);
     },
   };
@@ -266,13 +315,11 @@ function offer(input, value) {
   }
 }
 
-/** Put `nodes` in this order, moving none that is in its place, nor the focus. */
+/** Put `nodes` in this order, moving none that is in its place. */
 function inOrder(list, nodes) {
-  const focused = document.activeElement;
   nodes.forEach((node, place) => {
     if (list.children[place] !== node) list.insertBefore(node, list.children[place] ?? null);
   });
-  if (document.activeElement !== focused && list.contains(focused)) focused.focus();
 }
 
 function inTime(a, b) {
@@ -282,10 +329,10 @@ function inTime(a, b) {
 
 const examsOf = (images) => new Set(images.map((image) => known(image, "date")).filter(Boolean)).size;
 
-async function exampleFile(name) {
-  const answer = await fetch(`/web/examples/series/${name}`);
-  return new File([await answer.blob()], name);
-}
+const exampleFile = (name) => askFile(`/web/examples/series/${name}`, name);
+
+const hasFiles = ({ dataTransfer }) => dataTransfer.types.includes("Files");
+const isPassing = ({ problem }) => PASSING.includes(problem?.code);
 
 /** Today where the reader is, as `YYYY-MM-DD`. */
 function today() {

@@ -2,25 +2,34 @@
 
 import { el, fill } from "./dom.js";
 import { ask } from "./reading.js";
+import { asProblem } from "./service.js";
 import { words } from "./words.js";
 
 const TYPES = { json: "application/json", fhir: "application/fhir+json", dicom: "application/dicom" };
 
-/** Buttons that save `breast` (see reading.js) in each form; `point()` is the operating point. */
-export function createTakeaway(breast, point) {
+/**
+ * Buttons that save the answer that `breast` (see reading.js) is in, in each form; `point()` is the
+ * operating point, `signal` ends what is being made.
+ */
+export function createTakeaway(breast, point, signal) {
   const state = el("p", { class: "muted", role: "status" });
+  let isAsking = false;
   const asked = async (form, options, files) => {
+    if (isAsking) return;
+    isAsking = true;
     const again = { ...options, operating_point: point() };
     fill(state, words.takeaway.making);
     try {
       const answer = await ask(breast.request, { overlay: "none", map: "true", ...again }, {
-        signal: new AbortController().signal,
+        signal,
       });
       const made = files(answer);
       made.forEach(({ data, name }) => save(new Blob([data], { type: TYPES[form] }), name));
       fill(state, words.takeaway.saved(made.length));
     } catch (problem) {
-      fill(state, words.problem(problem));
+      if (problem.name !== "AbortError") fill(state, words.problem(asProblem(problem)));
+    } finally {
+      isAsking = false;
     }
   };
   const dicom = (kind) => () =>

@@ -13,6 +13,7 @@ import pytest
 from app.access.keys import Keys
 from app.access.passwords import matches
 from app.access.users import Users
+from app.access.who import Scope, Who
 from tests.serving import REPOSITORY
 
 
@@ -79,4 +80,14 @@ def test_a_key_is_shown_once_and_its_line_is_alone_on_stdout(tmp_path: Path) -> 
     (key,) = [word for word in made.stderr.split() if word.startswith("mammoseq_")]
     assert key not in made.stdout
     (tmp_path / "keys").write_text(made.stdout)
-    assert Keys(None, tmp_path / "keys").name_of(key) == "pacs"
+    assert Keys(None, tmp_path / "keys").holder_of(key) == Who("pacs", "key")
+
+
+def test_a_key_may_be_made_for_some_of_what_there_is_only(tmp_path: Path) -> None:
+    made = ran("key", "monitor", "--scopes", "read")
+    (key,) = [word for word in made.stderr.split() if word.startswith("mammoseq_")]
+    (tmp_path / "keys").write_text(made.stdout)
+    scopes: frozenset[Scope] = frozenset({"read"})
+    assert Keys(None, tmp_path / "keys").holder_of(key) == Who("monitor", "key", scopes)
+    assert ran("key", "monitor", "--scopes", "write").returncode == 2
+    assert ran("user", "ana", "--scopes", "read").returncode == 2

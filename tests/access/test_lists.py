@@ -206,6 +206,11 @@ def test_while_a_file_is_gone_what_it_held_last_holds_and_that_is_told_once(
 # keys
 
 
+def holder(keys: Keys, key: str) -> str | None:
+    who = keys.holder_of(key)
+    return who.name if who is not None else None
+
+
 def test_keys_are_made_of_32_random_bytes_and_look_like_ours() -> None:
     made = {new_key() for _ in range(100)}
     assert len(made) == 100
@@ -216,17 +221,17 @@ def test_a_name_may_have_several_keys_so_that_they_can_be_changed_over(file: Pat
     new = new_key()
     file.write_text(f"pacs:{hash_of(KEY)}\n")
     keys = Keys(None, file)
-    assert (keys.name_of(KEY), keys.name_of(new)) == ("pacs", None)
+    assert (holder(keys, KEY), holder(keys, new)) == ("pacs", None)
     file.write_text(f"pacs:{hash_of(KEY)}\npacs:{hash_of(new)}\n")
-    assert (keys.name_of(KEY), keys.name_of(new)) == ("pacs", "pacs")
+    assert (holder(keys, KEY), holder(keys, new)) == ("pacs", "pacs")
     file.write_text(f"pacs:{hash_of(new)}\n")
-    assert (keys.name_of(KEY), keys.name_of(new)) == (None, "pacs")
+    assert (holder(keys, KEY), holder(keys, new)) == (None, "pacs")
 
 
 def test_the_hash_of_a_key_is_no_key() -> None:
     keys = Keys(SecretStr(f"pacs:{hash_of(KEY)}"), None)
-    assert keys.name_of(hash_of(KEY)) is None
-    assert keys.name_of("") is None
+    assert holder(keys, hash_of(KEY)) is None
+    assert holder(keys, "") is None
 
 
 @pytest.mark.parametrize("value", [KEY, hash_of(KEY)[:-1], hash_of(KEY).upper(), ""])
@@ -234,6 +239,25 @@ def test_a_key_in_the_list_in_place_of_its_hash_refuses_the_start(value: str) ->
     with pytest.raises(AccessError, match="MAMMOSEQ_API_KEYS: entry 1 ") as refused:
         Keys(SecretStr(f"pacs:{value}"), None)
     assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "scopes"),
+    [("", {"predict", "read"}), (":read", {"read"}), (":predict,read", {"predict", "read"})],
+)
+def test_a_key_is_good_for_everything_unless_its_line_says_for_what(
+    words: str, scopes: set[str]
+) -> None:
+    who = Keys(SecretStr(f"pacs:{hash_of(KEY)}{words}"), None).holder_of(KEY)
+    assert who is not None
+    assert (who.name, who.scopes) == ("pacs", scopes)
+
+
+@pytest.mark.parametrize("words", [":", ":write", ":read,", ":read write", ":read,write"])
+def test_a_scope_that_there_is_not_refuses_the_start(words: str, file: Path) -> None:
+    file.write_text(f"pacs:{hash_of(KEY)}{words}\n")
+    with pytest.raises(AccessError, match="MAMMOSEQ_API_KEYS_FILE: line 1 "):
+        Keys(None, file)
 
 
 # passwords

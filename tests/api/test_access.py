@@ -164,6 +164,28 @@ def test_a_key_opens_every_door(guarded: Guarded) -> None:
     assert lower.get("/v1/models").status_code == 200
 
 
+def test_a_key_opens_only_the_doors_that_it_is_good_for(guarded: Guarded) -> None:
+    keys = {scope: new_key() for scope in ("predict", "read")}
+    before = guarded.keys.read_text()
+    guarded.keys.write_text(
+        before + "".join(f"{s}:{hash_of(key)}:{s}\n" for s, key in keys.items())
+    )
+    answers = {
+        (scope, method): guarded.service.client.request(
+            method, path, content=IMAGE, headers=bearer(key)
+        )
+        for scope, key in keys.items()
+        for method, path in (("POST", "/predict"), ("GET", "/state"), ("GET", "/v1/models"))
+    }
+    guarded.keys.write_text(before)
+    assert {key: answer.status_code for key, answer in answers.items()} == {
+        ("predict", "POST"): 200, ("predict", "GET"): 403,
+        ("read", "POST"): 403, ("read", "GET"): 200,
+    }  # fmt: skip
+    assert code(answers["read", "POST"]) == "forbidden"
+    assert "predict" in answers["read", "POST"].json()["detail"]
+
+
 def test_keys_are_changed_over_without_a_restart(guarded: Guarded) -> None:
     def known() -> list[bool]:
         return [
@@ -415,6 +437,34 @@ def test_a_thousand_logins_at_once_do_not_keep_others_from_being_served(
         assert answered.status_code == 200
         assert 200 in statuses
         assert statuses <= {200, 429}
+
+
+# the rate of requests
+
+
+def test_whoever_asks_too_often_is_told_when_to_come_again(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    keys = listed({"pacs": hash_of(OLD_KEY), "ris": hash_of(NEW_KEY)})
+    with serving(bundle_folder, tmp_path, access="login", api_keys=keys, rate_limit=3) as service:
+
+        def asked(key: str) -> int:
+            return service.get("/v1/models", headers=bearer(key)).status_code
+
+        assert [asked(OLD_KEY) for _ in range(4)] == [200, 200, 200, 429]
+        refused = service.post("/predict", content=IMAGE, headers=bearer(OLD_KEY))
+        assert code(refused) == "rate_limited"
+        assert 0 < int(refused.headers["retry-after"]) <= 20
+        assert asked(NEW_KEY) == 200
+        assert [asked("nobody's") for _ in range(4)] == [401, 401, 401, 429]
+        assert [service.get("/healthz/live").status_code for _ in range(4)] == [200] * 4
+
+
+def test_where_nobody_is_asked_who_it_is_the_address_counts(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    with serving(bundle_folder, tmp_path, rate_limit=2) as service:
+        assert [service.get("/state").status_code for _ in range(3)] == [200, 200, 429]
 
 
 # open
@@ -682,4 +732,6 @@ def test_openapi_says_how_to_come_in_where_it_is_asked(guarded: Guarded) -> None
                 continue
             assert ("security" in operation) == asked, path
             assert ("401" in operation["responses"]) == asked, path
-            assert ("403" in operation["responses"]) == (asked and method != "get"), path
+            told = str(operation["responses"].get("403", ""))
+            assert ("forbidden" in told) == asked, path
+            assert ("csrf_failed" in told) == (asked and method != "get"), path

@@ -43,7 +43,9 @@ def test_failed_device_is_answered_with_503_by_requests_and_probes(broken: httpx
 
 def test_failed_device_leaves_metrics_and_description_in_place(broken: httpx.Client) -> None:
     broken.post("/predict", content=IMAGE)
-    assert 'mammoseq_problems_total{code="not_ready"}' in broken.get("/metrics").text
+    told = broken.get("/metrics").text.splitlines()
+    assert "mammoseq_failed_devices 1.0" in told
+    assert 'mammoseq_problems_total{code="not_ready"} 0.0' not in told
     assert broken.get("/v1/models").status_code == 200
 
 

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from app.api.bodies import LargeBodyProtocol
+from app.api.bodies import WHOLE_BODY, LargeBodyProtocol
 from tests.api.test_refusals import IMAGE, refused
 from tests.pictures import breast, dicom, png, sixteen_bit
 from tests.serving import Service, serving, serving_here
@@ -47,7 +48,7 @@ def head(length: int, *lines: str, path: str = "/predict") -> bytes:
     ).encode()
 
 
-def answer_on(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+def answer_on(connection: socket.socket) -> tuple[int, Any]:
     """Status and JSON of the next answer on a connection."""
     data = b""
     while b"\r\n\r\n" not in data:
@@ -393,6 +394,20 @@ def test_bodies_that_are_only_announced_or_were_refused_take_no_memory(
         assert resident(service) - before < announced / 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_idle_connections_keep_no_body_that_was_answered(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    body = bytes(20_000_000)
+    with serving(bundle_folder, tmp_path) as service, ExitStack() as stack:
+        before = resident(service)
+        for _ in range(5):
+            connection = stack.enter_context(connected(service))
+            connection.sendall(head(len(body)) + body)
+            assert answer_on(connection)[0] == 415
+        assert resident(service) - before < 2 * len(body)
+
+
 def test_connection_of_a_refused_large_body_serves_on(server: Service) -> None:
     with connected(server) as connection:
         connection.sendall(head(len(LARGE), "X-Deadline-Ms: 0"))
@@ -410,7 +425,7 @@ def test_client_that_stops_in_the_middle_of_its_body_does_not_keep_its_place(
     gone: list[str] = []
 
     class Impatient(LargeBodyProtocol):
-        most_bytes, paths, stalled_seconds = 10**9, ("/predict",), 0.1
+        most_bytes, paths, slow_seconds = 10**9, ("/predict",), 0.1
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         while (message := await receive())["type"] == "http.request":
@@ -422,13 +437,99 @@ def test_client_that_stops_in_the_middle_of_its_body_does_not_keep_its_place(
         socket.create_connection((client.base_url.host, client.base_url.port or 80), 30) as stalled,
     ):
         stalled.sendall(head(length) + bytes(begun))
+        assert problem_on(stalled) == (408, "slow_body")
         assert stalled.recv(1) == b""
     assert gone == ["http.disconnect"]
 
 
+def problem_on(connection: socket.socket) -> tuple[int, str]:
+    status, problem = answer_on(connection)
+    return status, problem["code"]
+
+
+class Watchful(LargeBodyProtocol):
+    most_bytes, paths, slow_seconds, slowest = 10**9, ("/predict",), 0.5, 1000
+
+
+async def taken(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers how many bytes came."""
+    count = 0
+    while (message := await receive())["type"] == "http.request":
+        count += len(message["body"])
+        if not message["more_body"]:
+            break
+    if message["type"] == "http.request":
+        count += len(scope["state"].get(WHOLE_BODY, b""))
+        body = json.dumps(count).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def watchful() -> Iterator[tuple[str, int]]:
+    with serving_here(taken, http=Watchful, lifespan="off") as client:
+        yield client.base_url.host, client.base_url.port or 80
+
+
+@pytest.mark.parametrize("length", [1000, 1_000_000])
+def test_client_that_sends_a_byte_now_and_then_is_cut(
+    watchful: tuple[str, int], length: int
+) -> None:
+    with socket.create_connection(watchful, 30) as slow:
+        slow.sendall(head(length))
+        while not select.select([slow], [], [], 0.05)[0]:
+            slow.sendall(b"x")
+        assert problem_on(slow) == (408, "slow_body")
+
+
+def test_body_that_comes_just_fast_enough_arrives(watchful: tuple[str, int]) -> None:
+    with socket.create_connection(watchful, 30) as steady:
+        steady.sendall(head(20 * 400))
+        for _ in range(20):  # 4000 bytes a second, for four times as long as speed is taken over
+            time.sleep(0.1)
+            steady.sendall(bytes(400))
+        assert answer_on(steady) == (200, 8000)
+
+
+@pytest.mark.parametrize("begun", [b"POST /predict HTTP/1.1\r\nHost: ", b"\r\n"])
+def test_header_that_does_not_come_to_its_end_is_cut(
+    watchful: tuple[str, int], begun: bytes
+) -> None:
+    for before in (b"", head(3) + b"abc"):  # on a new connection, and on one that was of use
+        with socket.create_connection(watchful, 30) as slow:
+            if before:
+                slow.sendall(before)
+                assert answer_on(slow) == (200, 3)
+            slow.sendall(begun)
+            while not select.select([slow], [], [], 0.05)[0]:
+                slow.sendall(b"\r\n" if begun == b"\r\n" else b"x")
+            assert problem_on(slow) == (408, "slow_body")
+
+
+def test_connection_on_which_nothing_comes_is_closed(watchful: tuple[str, int]) -> None:
+    with socket.create_connection(watchful, 30) as idle:
+        assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_header_that_is_too_large_is_refused_before_it_has_come(
+    watchful: tuple[str, int], ended: bool
+) -> None:
+    lines = [f"X-Filler-{n}: {'x' * 990}" for n in range(66)]
+    with socket.create_connection(watchful, 30) as filling:
+        request = head(0, *lines)
+        filling.sendall(request if ended else request[:-2])
+        assert problem_on(filling) == (431, "header_too_large")
+        assert filling.recv(1) == b""
+    with socket.create_connection(watchful, 30) as modest:
+        modest.sendall(head(0, *lines[:60]))
+        assert answer_on(modest) == (200, 0)
+
+
 def test_client_that_waits_long_for_its_answer_is_not_taken_for_one_that_stopped() -> None:
     class Impatient(LargeBodyProtocol):
-        most_bytes, paths, stalled_seconds = 10**9, ("/predict",), 0.02
+        most_bytes, paths, slow_seconds = 10**9, ("/predict",), 0.02
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["more_body"]:

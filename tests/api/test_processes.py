@@ -132,6 +132,16 @@ def test_metrics_have_the_names_and_labels_of_a_single_process(
     assert told(several) == told(server)
 
 
+def test_memory_is_told_of_all_processes_together(several: Service) -> None:
+    text = several.get("/metrics").text
+    (told,) = re.findall("^process_resident_memory_bytes (.*)$", text, re.MULTILINE)
+    resident = 0
+    for process in serving_processes(several):
+        status = Path(f"/proc/{process}/status").read_text()
+        resident += 1024 * int(re.findall(r"VmRSS:\s+(\d+)", status)[0])
+    assert float(told) == pytest.approx(resident, rel=0.1)
+
+
 def test_machine_and_model_are_printed_once(several: Service) -> None:
     printed = several.printed()
     assert len(re.findall("^model ", printed, re.MULTILINE)) == 1

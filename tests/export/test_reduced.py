@@ -186,7 +186,7 @@ def test_what_was_reduced_is_not_reduced_again(
     ("options", "said"),
     [
         (["--model", "r", "--bundle", "b"], "not allowed with"),
-        (["--bundle", "b", "--precision", "int8"], "needs either"),
+        (["--bundle", "b", "--precision", "int8"], "needs one of"),
         (["--bundle", "b", "--calibration", "i"], "fp32 already"),
         (["--model", "r", "--calibration", "i"], "goes with --bundle"),
     ],

@@ -13,6 +13,9 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 KUBERNETES_VERSION = "1.32"
 PORT = 8000
+DEVICES = {"cpu": "cpu", "gpu": "cuda", "gpu-mig": "cuda"}
+GPUS = {"gpu": "nvidia.com/gpu", "gpu-mig": "nvidia.com/mig-1g.10gb"}
+METRICS_PORT = 9000
 
 pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None,
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module", params=["cpu", "gpu"])
+@pytest.fixture(scope="module", params=["cpu", "gpu", "gpu-mig"])
 def overlay(request):
     return request.param
 
@@ -126,7 +129,7 @@ def test_every_selector_selects_the_pods(manifests):
 def test_probe_asks_the_right_path_of_the_right_port(container, probe, path):
     request = container[probe]["httpGet"]
     assert request["path"] == path
-    assert request["port"] in {port["name"] for port in container["ports"]}
+    assert request["port"] == "metrics"
 
 
 def test_startup_has_time_to_load_and_liveness_is_patient(container):
@@ -137,12 +140,14 @@ def test_startup_has_time_to_load_and_liveness_is_patient(container):
     assert patience_seconds("livenessProbe") > patience_seconds("readinessProbe")
 
 
-def test_one_port_from_setting_to_service(manifests, container):
-    (port,) = container["ports"]
-    (service_port,) = manifests["Service"]["spec"]["ports"]
-    assert port["containerPort"] == PORT
-    assert service_port["targetPort"] == port["name"]
-    assert manifests["ConfigMap"]["data"]["MAMMOSEQ_PORT"] == str(PORT)
+def test_ports_are_the_same_from_setting_to_service(manifests, container):
+    settings = manifests["ConfigMap"]["data"]
+    ports = {"http": PORT, "metrics": METRICS_PORT}
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == ports
+    for port in manifests["Service"]["spec"]["ports"]:
+        assert (port["name"], port["port"]) == (port["targetPort"], ports[port["name"]])
+    assert settings["MAMMOSEQ_PORT"] == str(PORT)
+    assert settings["MAMMOSEQ_METRICS_PORT"] == str(METRICS_PORT)
     assert dockerfile("EXPOSE") == [str(PORT)]
 
 
@@ -150,7 +155,7 @@ def test_settings_reach_the_container(manifests, container, overlay):
     settings = manifests["ConfigMap"]
     assert container["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"]}}]
     assert settings["data"]["MAMMOSEQ_HOST"] == "0.0.0.0"
-    assert settings["data"]["MAMMOSEQ_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[overlay]
+    assert settings["data"]["MAMMOSEQ_DEVICE"] == DEVICES[overlay]
     assert all(name.startswith("MAMMOSEQ_") for name in settings["data"])
 
 
@@ -227,18 +232,18 @@ def test_requests_do_not_exceed_limits(container):
         assert quantity(requests[resource]) <= quantity(limits[resource]), resource
 
 
-def test_only_the_gpu_overlay_takes_a_gpu(pod, container, overlay):
-    resources = container["resources"]
+def test_an_overlay_takes_the_gpu_or_the_slice_that_it_is_for(pod, container, overlay):
+    for amounts in container["resources"].values():
+        taken = {name: amount for name, amount in amounts.items() if name.startswith("nvidia.com")}
+        assert taken == ({GPUS[overlay]: "1"} if overlay in GPUS else {})
     if overlay == "cpu":
-        assert "nvidia.com/gpu" not in resources["limits"]
         return
-    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "1"
     assert any(toleration["key"] == "nvidia.com/gpu" for toleration in pod["tolerations"])
 
 
 def test_overlays_run_different_images(container, overlay):
     _, tag = container["image"].rsplit(":", 1)
-    assert tag.endswith({"cpu": "-cpu", "gpu": "-cuda13"}[overlay])
+    assert tag.endswith("-cpu" if overlay == "cpu" else "-cuda13")
 
 
 def test_sigterm_comes_after_the_endpoint_is_gone(pod, container):
@@ -266,14 +271,19 @@ def test_disruption_budget_lets_nodes_be_drained(manifests):
     assert manifests["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
 
 
-def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests, container):
+def test_network_policy_admits_clients_and_prometheus_and_nothing_leaves(manifests):
     policy = manifests["NetworkPolicy"]["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert policy["egress"] == []
-    (rule,) = policy["ingress"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": container["ports"][0]["name"]}]
-    assert all(peer["namespaceSelector"]["matchLabels"] for peer in rule["from"])
-    assert len(rule["from"]) == 2
+    admitted = {}
+    for rule in policy["ingress"]:
+        (port,) = rule["ports"]
+        (peer,) = rule["from"]
+        admitted[port["port"]] = peer["namespaceSelector"]["matchLabels"]
+    assert admitted == {
+        "http": {"mammoseq-client": "true"},
+        "metrics": {"kubernetes.io/metadata.name": "monitoring"},
+    }
 
 
 def test_service_monitor_scrapes_the_service(manifests):
@@ -285,9 +295,63 @@ def test_service_monitor_scrapes_the_service(manifests):
     assert selector.items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["path"] == "/metrics"
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert endpoint["port"] == "metrics"
+    assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
 
 
 def test_base_renders_alone():
     base = REPOSITORY / "k8s" / "base"
     subprocess.run(["kubectl", "kustomize", base], check=True, capture_output=True)
+
+
+def rendered_with(component, tmp_path):
+    """The cpu overlay with a component, as a site adds it."""
+    (tmp_path / "kustomization.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "kustomize.config.k8s.io/v1beta1",
+                "kind": "Kustomization",
+                "resources": ["k8s/overlays/cpu"],
+                "components": [f"k8s/components/{component}"],
+            }
+        )
+    )
+    shutil.copytree(REPOSITORY / "k8s", tmp_path / "k8s")
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", tmp_path], check=True, capture_output=True, text=True
+    )
+    return {document["kind"]: document for document in yaml.safe_load_all(rendered.stdout)}
+
+
+def test_keda_takes_the_place_of_the_autoscaler(tmp_path):
+    manifests = rendered_with("keda", tmp_path)
+    assert "HorizontalPodAutoscaler" not in manifests
+    scaled = manifests["ScaledObject"]["spec"]
+    assert scaled["scaleTargetRef"]["name"] == manifests["Deployment"]["metadata"]["name"]
+    assert 2 <= scaled["minReplicaCount"] < scaled["maxReplicaCount"]
+    (trigger,) = scaled["triggers"]
+    (metric,) = re.findall(r"mammoseq_\w+", trigger["metadata"]["query"])
+    assert f"`{metric}`" in (REPOSITORY / "docs" / "metrics.md").read_text()
+
+
+def test_bundles_can_come_from_a_volume(tmp_path):
+    pod = rendered_with("model-volume", tmp_path)["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    stores = [each for each in container["env"] if each["name"] == "MAMMOSEQ_MODEL_STORE"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "models"]
+    assert stores == [{"name": "MAMMOSEQ_MODEL_STORE", "value": mount["mountPath"]}]
+    assert mount["readOnly"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "models"]
+    assert volume["persistentVolumeClaim"]["readOnly"]
+def test_monitoring_renders_alerts_and_a_dashboard_that_grafana_finds():
+    monitoring = REPOSITORY / "k8s" / "monitoring"
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", monitoring], check=True, capture_output=True, text=True
+    )
+    by_kind = {each["kind"]: each for each in yaml.safe_load_all(rendered.stdout)}
+    assert by_kind.keys() == {"PrometheusRule", "ConfigMap"}
+    assert {each["metadata"]["namespace"] for each in by_kind.values()} == {"mammoseq"}
+    config_map = by_kind["ConfigMap"]
+    kubernetes_validate.validate(config_map, KUBERNETES_VERSION, strict=True)
+    assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config_map["data"]["mammoseq.json"] == (monitoring / "dashboard.json").read_text()

@@ -11,11 +11,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.page.browser import DESKTOP, opened
 from tests.serving import Service
 
-# As a service answers that lets everybody in
-_OPEN = (
-    '{"access": "open", "user": null, "csrf": null, "password": false, "oidc": false, '
-    '"https": false}'
-)
 _DRAW = """async (arguments_) => {
   const { timePlot } = await import("/web/plots/time.js");
   const host = document.createElement("div");
@@ -35,9 +30,8 @@ def about(
     answers: dict[str, str] | None = None,
 ) -> Iterator[Page]:
     """The view of the model, loaded."""
-    given = {"/session": _OPEN, **(answers or {})}
     address = f"{server.client.base_url}/#model"
-    with opened(browser, address, size, theme=theme, answers=given) as page:
+    with opened(browser, address, size, theme=theme, answers=answers) as page:
         expect(page.locator(".card")).to_be_visible()
         yield page
 

@@ -51,9 +51,10 @@ def opened(
         context.route(f"**{end}", _answering(body))
     page = context.new_page()
     watched = Watched()
+    origin = "/".join(address.split("/")[:3])
 
     def asked(request: Request) -> None:
-        if not request.url.startswith((address.partition("#")[0], "blob:", "data:")):
+        if not request.url.startswith((origin, "blob:", "data:")):
             watched.foreign.append(request.url)
 
     page.on("request", asked)
@@ -61,9 +62,9 @@ def opened(
     page.on(
         "console",
         lambda message: (
-            # Chromium reports every refusal of the service as an error of its own
+            # Chromium reports everything that was not answered with 200 as an error of its own
             watched.errors.append(message.text)
-            if message.type == "error" and "the server responded with a status" not in message.text
+            if message.type == "error" and "Failed to load resource" not in message.text
             else None
         ),
     )

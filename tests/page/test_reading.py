@@ -44,6 +44,11 @@ def film(date: str, seed: int, **tags: Any) -> bytes:
     return dicom(sixteen_bit(breast(seed=seed)), StudyDate=day, AcquisitionDate=day, **tags)
 
 
+def series(exams: int) -> list[FilePayload]:
+    days = [f"{2005 + year}-03-01" for year in range(exams)]
+    return [payload(f"{day}.dcm", film(day, place)) for place, day in enumerate(days)]
+
+
 def cards(page: Page) -> Locator:
     return page.locator(".images > li")
 
@@ -93,9 +98,8 @@ def test_a_thumbnail_shows_the_image_before_it_is_read(page: Page) -> None:
         "canvas => canvas.width > 50 && new Set(canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data).size > 20"
     )
-    thumbnail = page.locator("canvas.thumbnail")
-    page.wait_for_function(f"({drawn})(document.querySelector('canvas.thumbnail'))")
-    assert thumbnail.evaluate(drawn)
+    expect(page.locator("button.go")).to_be_enabled()
+    assert page.locator("canvas.thumbnail").evaluate(drawn)
 
 
 def test_a_full_size_dicom_is_shown_at_all_its_pixels(page: Page) -> None:
@@ -278,6 +282,95 @@ def test_what_the_file_says_can_be_corrected(page: Page) -> None:
     expect(page.locator(".side .warning")).to_contain_text("the stated side was used")
 
 
+# what is on the screen is of what was read
+
+
+def test_a_result_says_that_the_images_have_changed_since(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    expect(page.locator(".old")).to_be_empty()
+    choose(page, payload("b.dcm", film(YEARS[1], 1)))
+    expect(page.locator(".old")).to_contain_text("the images as they were read")
+    page.get_by_role("button", name="Remove b.dcm").click()
+    expect(page.locator(".old")).to_be_empty()
+
+
+def test_a_result_goes_with_the_last_of_its_images(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".reading h2")).to_have_count(0)
+
+
+def test_a_refusal_goes_with_the_images_that_it_was_about(page: Page) -> None:
+    other = film("2023-01-31", 1, PatientID="patient-2")
+    choose(page, payload("one.dcm", film("2024-01-31", 0)), payload("two.dcm", other))
+    page.locator("button.go").click()
+    expect(page.locator(".said .fault")).to_be_visible()
+    page.get_by_role("button", name="Remove two.dcm").click()
+    expect(page.locator(".said")).to_be_empty()
+    expect(cards(page)).not_to_contain_text("more than one patient")
+
+
+def test_what_is_wrong_with_one_of_several_images_is_said_by_its_file(page: Page) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (700, 500), np.uint8)
+    choose(page, payload("good.png", png(breast())), payload("noise.png", png(noise)))
+    for box, date in zip(page.get_by_label("Date").all(), YEARS, strict=False):
+        box.fill(date)
+    page.locator("button.go").click()
+    expect(page.locator(".said .fault")).to_contain_text("noise.png: ", timeout=20_000)
+    page.get_by_role("button", name="Read anyway, for research").click()
+    expect(page.locator(".side .warning li").first).to_contain_text("noise.png: ", timeout=20_000)
+
+
+def test_an_older_image_of_the_same_view_is_left_out_with_its_reason(page: Page) -> None:
+    first = film("2024-01-31", 0, AcquisitionTime="090000")
+    again = film("2024-01-31", 1, AcquisitionTime="091500")
+    choose(page, payload("first.dcm", first), payload("again.dcm", again))
+    read(page)
+    page.locator(".ignored summary").click()
+    expect(page.locator(".ignored li")).to_have_text(
+        "first.dcm: The same view was taken again later."
+    )
+
+
+def test_the_prevalence_is_told_with_every_probability(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    read(page)
+    expect(page.locator(".interval")).to_contain_text("far more than in screening")
+
+
+def test_a_model_without_figures_has_no_interval_and_says_why(
+    browser: Browser, server: Service
+) -> None:
+    none = '{"code": "not_found", "title": "", "detail": ""}'
+    with opened(browser, str(server.client.base_url)) as page:
+        page.route("**/figures", lambda route: route.fulfill(status=404, body=none))
+        page.reload()
+        choose(page, payload("a.png", png(breast())))
+        read(page)
+        expect(page.locator(".interval")).to_contain_text("comes without figures")
+
+
+def test_a_reading_goes_on_where_the_model_could_not_be_asked_for_at_first(page: Page) -> None:
+    page.route("**/v1/models", lambda route: route.fulfill(status=502, body=""))
+    page.reload()
+    choose(page, payload("a.png", png(breast())))
+    expect(page.locator("button.go")).to_be_enabled()
+    page.unroute("**/v1/models")
+    read(page)
+
+
+def test_a_reading_goes_on_while_the_model_is_looked_at(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.locator("button.go").click()
+    page.get_by_role("link", name="About the model").click()
+    expect(page.locator(".about h2").first).to_be_visible()
+    page.go_back()
+    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    expect(page.locator(".frame-state")).to_have_count(0, timeout=20_000)
+
+
 # the operating point
 
 
@@ -320,12 +413,16 @@ def test_the_result_of_a_dicom_file_is_saved_as_report_and_picture(page: Page) -
     assert picture.pixel_array.any()
 
 
-def test_the_result_fits_on_one_page_of_paper(page: Page) -> None:
-    films = [payload(f"{i}.dcm", film(date, i)) for i, date in enumerate(YEARS)]
-    choose(page, *films)
-    read(page)
-    paper = page.pdf(prefer_css_page_size=True)
-    assert paper.count(b"/Type /Page\n") == 1
+@pytest.mark.parametrize("exams", [1, 5, 16])
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_result_fits_on_one_page_of_paper(
+    browser: Browser, server: Service, exams: int, theme: str
+) -> None:
+    with opened(browser, str(server.client.base_url), theme=theme) as page:
+        choose(page, *series(exams))
+        read(page)
+        paper = page.pdf(prefer_css_page_size=True)
+        assert paper.count(b"/Type /Page\n") == 1
 
 
 # for everybody
@@ -336,8 +433,8 @@ def test_everything_is_done_with_the_keyboard_alone(page: Page, tmp_path: Path) 
         for _ in range(80):
             page.keyboard.press("Tab")
             focused = page.evaluate(
-                "(document.activeElement.ariaLabel || document.activeElement.innerText || "
-                "document.activeElement.id)"
+                "(({id, ariaLabel, innerText}) => id || ariaLabel || innerText)"
+                "(document.activeElement)"
             )
             if focused == name:
                 return
@@ -345,10 +442,10 @@ def test_everything_is_done_with_the_keyboard_alone(page: Page, tmp_path: Path) 
 
     path = tmp_path / "a.dcm"
     path.write_bytes(film("2024-01-31", 0))
+    page.on("filechooser", lambda chooser: chooser.set_files(path))
+    expect(page.locator(".drop")).to_be_visible()
     reach("Choose files")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(path)
+    page.keyboard.press("Enter")
     expect(page.locator("button.go")).to_be_enabled()
     reach("Read the image")
     page.keyboard.press("Enter")
@@ -357,7 +454,9 @@ def test_everything_is_done_with_the_keyboard_alone(page: Page, tmp_path: Path) 
     page.keyboard.press("ArrowDown")
     expect(page.locator(".verdict")).to_contain_text("20.5 %")
     expect(page.get_by_label("Operating point")).to_be_focused()
-    page.keyboard.press("Tab")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_have_count(0)  # a key alone is for a picture
+    reach("L CC 2024-01-31")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -388,6 +487,61 @@ def test_the_page_is_usable_on_a_phone(browser: Browser, server: Service) -> Non
         too_wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not too_wide
         assert barriers(page) == []
+
+
+@pytest.mark.parametrize("size", [(1440, 900), PHONE], ids=["desktop", "phone"])
+def test_of_many_exams_the_newest_is_in_sight_and_a_button_leads_to_the_others(
+    browser: Browser, server: Service, size: tuple[int, int]
+) -> None:
+    with opened(browser, str(server.client.base_url), size) as page:
+        choose(page, *series(16))
+        read(page)
+        names = page.locator(".print-name")
+        expect(names.last).to_be_in_viewport()
+        assert page.locator(".frame").last.evaluate("frame => frame.clientWidth") >= 140
+        page.get_by_role("button", name="2005-03-01", exact=True).click()
+        expect(names.first).to_be_in_viewport()
+
+
+def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
+    browser: Browser, server: Service
+) -> None:
+    with opened(browser, str(server.client.base_url), (320, 256)) as page:
+        choose(page, payload("a.dcm", film(YEARS[0], 0)))
+        read(page)
+        assert page.locator(".frame").evaluate("frame => frame.clientHeight") >= 400
+        assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
+    choose(page, payload("a.dcm", film(YEARS[0], 0)))
+    read(page)
+    page.emulate_media(forced_colors="active")
+    style = "node => getComputedStyle(node).outlineStyle"
+    tool = page.locator("button[data-tool=window]"), page.locator("button[data-tool=pan]")
+    assert [each.evaluate(style) for each in tool] == ["solid", "none"]
+
+
+def test_the_focus_goes_where_the_reading_goes(page: Page) -> None:
+    choose(page, payload("a.png", png(breast())))
+    page.route("**/predict?*", lambda route: None)  # an answer that never comes
+    page.locator("button.go").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("button.go")).to_be_focused()
+    page.unroute("**/predict?*")
+    page.keyboard.press("Enter")
+    expect(page.locator(".result")).to_be_focused(timeout=20_000)
+
+
+def test_a_screen_reader_is_told_of_steps_not_of_every_percent(page: Page) -> None:
+    expect(page.locator("[aria-busy=true] [role=status]")).to_have_count(0)
+    choose(page, payload("a.png", png(breast())))
+    page.route("**/predict?*", lambda route: None)
+    page.locator("button.go").click()
+    expect(page.locator(".said")).not_to_contain_text("%")
+    expect(page.locator("[aria-busy=true] [role=status]")).to_have_count(0)
 
 
 # what it costs, what it keeps

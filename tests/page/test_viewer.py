@@ -540,6 +540,20 @@ def test_linked_viewers_show_the_same_part_of_the_breast(bench: Bench) -> None:
     assert [bench.state(each)["centre"] for each in (0, 1)] == [[0.5, 0.5]] * 2
 
 
+def test_linked_films_of_different_spacing_show_a_millimetre_as_long(bench: Bench) -> None:
+    bench.add(noise(1000, 800), 400, 500, spacing_mm=[0.1, 0.1])
+    bench.add(noise(1200, 900), 400, 500, 420, spacing_mm=[0.07, 0.07])
+    assert bench.call("perMm") != pytest.approx(bench.call("perMm", number=1))
+    bench.page.evaluate("() => { bench.link(bench.viewers); }")
+    bench.page.mouse.move(100, TOP + 250)
+    bench.page.mouse.wheel(0, -380)
+    bench.page.wait_for_function("() => bench.viewers[1].getState().scale > 1.1")
+    assert bench.call("perMm") == pytest.approx(bench.call("perMm", number=1))
+    bench.focus(1)
+    bench.page.keyboard.press("0")
+    assert [bench.state(each)["scale"] for each in (0, 1)] == [1, 1]
+
+
 def test_linked_viewers_share_window_and_heatmap_until_they_are_not(bench: Bench) -> None:
     linked_pair(bench)
     bench.page.evaluate("() => { window.unlink = bench.link(bench.viewers); }")

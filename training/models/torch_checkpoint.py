@@ -8,7 +8,7 @@ checkpoint cannot run code.
 from __future__ import annotations
 
 import io
-import pickle
+import pickle  # nosec B403: loads tensors only, refuses code
 import struct
 import zipfile
 from collections import OrderedDict

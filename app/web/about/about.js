@@ -10,7 +10,8 @@ import { subgroupTable } from "./subgroups.js";
 
 /** Fill `host`. Nothing is asked of the service before `show`, and nothing again after `hide`. */
 export function createAbout(host) {
-  const content = el("div", { class: "about-content" }, el("p", { role: "status" }, words.about.loading));
+  const waiting = el("p", { role: "status" }, words.about.loading);
+  const content = el("div", { class: "about-content" }, waiting);
   const state = createState();
   fill(host, content);
   let loaded = null;
@@ -84,7 +85,7 @@ function headline(model, figures, state) {
   );
 }
 
-/** What was measured: the operating points, of which one is chosen in the ROC plot, and the plots. */
+/** What was measured: the operating points, one of which the ROC plot marks, and the plots. */
 function measured(model, figures) {
   const roc = el("div", {});
   const points = figures.operating_points;

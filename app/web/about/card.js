@@ -1,5 +1,5 @@
-// The model card: Markdown -> elements. Only the lexer of marked is used: no HTML is ever made of the
-// text, and what looks like HTML in it stays text.
+// The model card: Markdown -> elements. Only the lexer of marked is used: no HTML is ever made of
+// the text, and what looks like HTML in it stays text.
 
 import { el } from "../dom.js";
 import { lexer } from "../vendor/marked.js";

@@ -41,7 +41,9 @@ export function rocPlot(host, figures, chosen) {
       "figure",
       { class: "plot-figure" },
       readable(plot.picture, places, {
-        name: words.about.rocKeys, first: nearest(breast.points, chosen), silent: words.about.rocRest,
+        name: words.about.rocKeys,
+        first: nearest(breast.points, chosen),
+        silent: words.about.rocRest,
       }),
       dataTable(words.plots.data, words.about.rocColumns, breast.points.map((point) => [
         point.threshold === null ? "—" : words.numbers.percentFine(point.threshold),

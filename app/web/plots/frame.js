@@ -7,8 +7,8 @@ import { linear } from "./scale.js";
 export const FONT = 11;
 
 /**
- * An empty plot: `{picture, x, y, box}`; `x` and `y` take values to places. It is as wide as its place
- * is, up to `max-width` in plots.css, and `size` is [width, height] of its own units.
+ * An empty plot: `{picture, x, y, box}`; `x` and `y` take values to places. It is as wide as its
+ * place is, up to `max-width` in plots.css, and `size` is [width, height] of its own units.
  */
 export function frame({ name, size: [width, height], margin, xDomain, yDomain }) {
   const box = {
@@ -42,6 +42,7 @@ export function leftAxis({ box, y }, values, text, title) {
 
 /** Labels (`{place, text, anchor}`) below the plot, and a tick at each of `ticks`. */
 export function bottomAxis({ box }, ticks, labels, title) {
+  const end = { x: box.right, y: box.bottom + 33, "text-anchor": "end" };
   return svg(
     "g",
     { class: "axis" },
@@ -50,9 +51,7 @@ export function bottomAxis({ box }, ticks, labels, title) {
       svg("line", { class: "base", x1: place, x2: place, y1: box.bottom, y2: box.bottom + 4 })),
     ...labels.map(({ place, text, anchor = "middle" }) =>
       svg("text", { x: place, y: box.bottom + 17, "text-anchor": anchor }, text)),
-    title
-      ? svg("text", { class: "title", x: box.right, y: box.bottom + 33, "text-anchor": "end" }, title)
-      : null,
+    title ? svg("text", { class: "title", ...end }, title) : null,
   );
 }
 
@@ -63,8 +62,9 @@ export const path = (points) =>
 export const round = (value) => Math.round(100 * value) / 100;
 
 /**
- * The plot with a line below that says what is at the nearest of `places` (`{x, y, text}`, in units of
- * the plot): of the pointer, of a touch, or chosen by the arrow keys. `first` is said until then.
+ * The plot with a line below that says what is at the nearest of `places` (`{x, y, text}`, in units
+ * of the plot): of the pointer, of a touch, or chosen by the arrow keys. Until then it says
+ * `silent`, or what is at `first`.
  */
 export function readable(picture, places, { name, first = places.length - 1, silent = "" }) {
   const said = el("p", { class: "plot-said", role: "status" });
@@ -87,7 +87,7 @@ export function readable(picture, places, { name, first = places.length - 1, sil
   }
   function rest() {
     mark.setAttribute("visibility", "hidden");
-    fill(said, silent || (places[first]?.text ?? ""));
+    fill(said, silent || places[first].text);
     at = first;
   }
   function near(event) {
@@ -100,10 +100,11 @@ export function readable(picture, places, { name, first = places.length - 1, sil
   picture.addEventListener("pointermove", near);
   picture.addEventListener("pointerdown", near);
   picture.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && rest());
-  element.addEventListener("focus", () => say(at < 0 ? 0 : at));
+  element.addEventListener("focus", () => say(at));
   element.addEventListener("blur", rest);
   element.addEventListener("keydown", (event) => {
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: places.length - 1 }[event.key];
+    const steps = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: places.length - 1 };
+    const to = steps[event.key];
     if (to === undefined) return;
     event.preventDefault();
     say(to);
@@ -114,6 +115,8 @@ export function readable(picture, places, { name, first = places.length - 1, sil
 
 /** The data of a plot for who reads or hears it: `columns` and rows of texts, folded away. */
 export function dataTable(summary, columns, rows) {
+  const row = ([head, ...cells]) =>
+    el("tr", {}, el("th", { scope: "row" }, head), ...cells.map((text) => el("td", {}, text)));
   return el(
     "details",
     { class: "plot-data" },
@@ -125,8 +128,7 @@ export function dataTable(summary, columns, rows) {
         "table",
         {},
         el("thead", {}, el("tr", {}, ...columns.map((name) => el("th", { scope: "col" }, name)))),
-        el("tbody", {}, ...rows.map(([head, ...cells]) =>
-          el("tr", {}, el("th", { scope: "row" }, head), ...cells.map((text) => el("td", {}, text))))),
+        el("tbody", {}, ...rows.map(row)),
       ),
     ),
   );

@@ -13,8 +13,8 @@ const NARROW_MS = 120 * 86_400_000; // exams within it are told apart by the day
 /**
  * Draw a breast's exams into `host`.
  *
- * @param {{date: string, probability: number, low: number|null, high: number|null}[]} exams in order;
- *   `low` and `high` are the interval of how often cancer was found at that probability
+ * @param {{date: string, probability: number, low: number|null, high: number|null}[]} exams in
+ *   order; `low` and `high` are the interval of how often cancer was found at that probability
  * @param {number|null} before the probability before any exam
  * @param {number} threshold that of the operating point `thresholdName`
  */
@@ -71,8 +71,8 @@ export function timePlot(host, { exams, before, threshold, thresholdName }) {
 }
 
 /**
- * Between what shares cancer was found among breasts that were given `probability`: `{low, high}`, or
- * null where the figures (`figures.json`) do not say, or have seen no such probability.
+ * Between what shares cancer was found among breasts that were given `probability`: `{low, high}`,
+ * or null where the figures (`figures.json`) do not say, or have seen no such probability.
  */
 export function bandAt(figures, probability) {
   const points = figures?.calibration_band?.points ?? [];
@@ -139,9 +139,11 @@ function thresholdLine({ box, y }, points, threshold, name) {
     });
   };
   const corner = corners.find(isFree) ?? corners[0];
+  const [y1, y2] = [y(threshold), y(threshold)];
+  const place = { x: corner.x, y: corner.y, "text-anchor": corner.anchor };
   return [
-    svg("line", { class: "threshold", x1: box.left, x2: box.right, y1: y(threshold), y2: y(threshold) }),
-    svg("text", { class: "threshold-name", x: corner.x, y: corner.y, "text-anchor": corner.anchor }, text),
+    svg("line", { class: "threshold", x1: box.left, x2: box.right, y1, y2 }),
+    svg("text", { class: "threshold-name", ...place }, text),
   ];
 }
 
@@ -154,11 +156,15 @@ function changes({ box }, points) {
     const label = { text: text(point.change), x: point.x, y: point.y - 10, anchor: "middle" };
     const half = widthOf(label.text, FONT) / 2;
     if (point.change < 0 && point.y + 18 < box.bottom) label.y = point.y + 18;
-    if (label.x + half > box.right + MARGIN.right) Object.assign(label, { anchor: "end", x: box.right + 8 });
+    if (label.x + half > box.right + MARGIN.right) {
+      Object.assign(label, { anchor: "end", x: box.right + 8 });
+    }
     const isClear = kept.every((other) =>
       Math.abs(other.x - label.x) > half + other.half + 3 || Math.abs(other.y - label.y) > 12);
-    const touchesPoint = points.some((other) =>
-      other !== point && Math.abs(other.x - label.x) < half + 5 && Math.abs(other.y - label.y + 4) < 9);
+    const touchesPoint = points.some((other) => {
+      const isBeside = Math.abs(other.x - label.x) < half + 5;
+      return other !== point && isBeside && Math.abs(other.y - label.y + 4) < 9;
+    });
     if (isClear && !touchesPoint) kept.push({ ...label, half });
   }
   return kept.map(({ text: told, x, y, anchor }) =>

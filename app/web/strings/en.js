@@ -2,7 +2,12 @@
 // code. Values are texts, or functions of what is named in them.
 
 const percent = (share) => `${Math.round(100 * share)} %`;
-const percentFine = (share) => `${(100 * share).toFixed(1)} %`;
+// Nothing is certain: what is not all or none is not written as such
+const percentFine = (share) => {
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  if (share < 1 && share >= 0.9995) return "> 99.9 %";
+  return `${(100 * share).toFixed(1)} %`;
+};
 const hundred = (share) => Math.round(100 * share);
 const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
 
@@ -17,7 +22,8 @@ function duration(seconds) {
   const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
   if (days) return `${many(days, "day", "days")}, ${many(hours, "hour", "hours")}`;
   if (hours) return `${many(hours, "hour", "hours")}, ${many(minutes % 60, "minute", "minutes")}`;
-  return minutes ? many(minutes, "minute", "minutes") : many(Math.floor(seconds), "second", "seconds");
+  if (minutes) return many(minutes, "minute", "minutes");
+  return many(Math.floor(seconds), "second", "seconds");
 }
 
 const classes = { malignant: "malignant", no_cancer: "no cancer" };
@@ -92,17 +98,32 @@ const problems = {
   wrong_host: "This address is not that of the service.",
   provider_unreachable: "The provider of identities does not answer.",
   unreachable: "The service does not answer. Is it running, is the network there?",
+  file_changed: "The file was changed, moved or deleted since it was chosen. Choose it again.",
   broken_page: "This page failed. Load it again.",
   unexpected: "The service answered what this page does not understand.",
 };
-const located = /^(Image|File)s? \d+|image\(s\)|are the same file|more than one/;
 
-/** What a refusal means, and where it is if the service says so. */
-function problem({ code, title, detail }) {
-  const text = problems[code] ?? title;
-  const place = code === "nothing_to_read" || located.test(detail ?? "");
-  return place ? `${text} ${detail}` : text;
+// Why a file was left out, where that is no problem of the file
+const leftOut = {
+  duplicate_image: "The same image as another file.",
+  older_image: "The same view was taken again later.",
+  synthetic_image: "Computed from a tomosynthesis; the exposed view was read.",
+  breast_unknown: "The file does not say which breast it shows.",
+};
+const warnings = {
+  files_left_out: "Some files were not read: they are listed above.",
+};
+
+/** What a refusal means, and which file it is about if the service says so. */
+function problem({ code, detail, file }) {
+  const text = Object.hasOwn(problems, code) ? problems[code] : problems.unexpected;
+  if (code === "nothing_to_read") return [text, ...reasons(detail ?? "")].join(" ");
+  return file ? `${file}: ${text}` : text;
 }
+
+const reasons = (detail) =>
+  [...new Set(Array.from(detail.matchAll(/\d+ ([a-z_]+)/g), ([, code]) => why(code)))];
+const why = (code) => leftOut[code] ?? problem({ code });
 
 const frameParts = (image, date, side) =>
   [[side ?? image.laterality, image.view].filter(Boolean).join(" "), date].filter(Boolean);
@@ -138,7 +159,8 @@ export default {
   },
   problem,
   problems,
-  warning: (code, detail) => detail,
+  warning: ({ code, detail, file }) =>
+    warnings[code] ?? (file ? `${file}: ${detail}` : detail),
   classes: (name) => classes[name] ?? name,
   points: (name) => points[name] ?? name,
   sides,
@@ -172,6 +194,7 @@ export default {
       "No mammogram at hand? Take three exams with a simulated mass (from CBIS-DDSM, CC BY 3.0)",
     clear: "Remove all",
     remove: (name) => `Remove ${name}`,
+    again: (count) => `Look again at ${count}`,
     leaveOut: (count) => `Leave out ${count} that cannot be read`,
     count: (images, exams) =>
       exams ? `${many(images, "image", "images")}, ${many(exams, "date", "dates")}`
@@ -189,6 +212,8 @@ export default {
       view: { missing: "Others of this exam have a view.", invalid: "Two to four letters." },
     },
     unacceptable: {
+      none: "There is no file in it that could be an image.",
+      unreadable: "A file or folder cannot be read: it was moved, deleted or is not for you.",
       files: "More than 256 files: choose fewer.",
       bytes: "The archive unpacks to more than 1 GB: choose fewer files.",
       archive: "The zip archive is damaged, encrypted or of a kind that cannot be opened here.",
@@ -202,11 +227,14 @@ export default {
     progress: "Progress",
     sending: (share) => `Sending: ${percent(share)}`,
     reading: "Reading …",
+    again: "Try again",
+    old: "The list of images has changed: this result is of the images as they were read.",
     done: (breasts) => (breasts > 1 ? `${breasts} breasts read.` : "Read."),
     anyway: "Read anyway, for research",
   },
   result: {
     title: "Result",
+    probability: "Probability",
     breasts: "Breasts",
     breast: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "Breast",
     headline: (side) => ({ L: "Left breast", R: "Right breast" })[side] ?? "One breast, side unknown",
@@ -225,11 +253,14 @@ export default {
       is
         ? `At or above the operating point (${percentFine(point.threshold)}): called.`
         : `Below the operating point (${percentFine(point.threshold)}): not called.`,
-    band: ({ low, high }, prevalence) =>
+    band: ({ low, high }) =>
       `Among validation breasts scored like this, cancer was found in ${hundred(low)} to ` +
-      `${hundred(high)} of 100 (95 % interval). Of all of them, ${hundred(prevalence)} of 100 had ` +
-      "cancer: far more than in screening.",
+      `${hundred(high)} of 100 (95 % interval).`,
     noBand: "No interval: the validation data have too few breasts scored like this.",
+    prevalence: (share) =>
+      `Of all validation breasts, ${hundred(share)} of 100 had cancer, far more than in ` +
+      "screening: there the same probability means less.",
+    noFigures: "No interval: this model comes without figures.",
     point: "Operating point",
     meaning: ({ sensitivity, specificity, measured_on }) =>
       `Of 100 breasts with cancer it calls ${hundred(sensitivity)}; of 100 without, it leaves ` +
@@ -237,8 +268,10 @@ export default {
     overTime: "Over time",
     moves: "How much each exam moved the probability",
     columns: ["Exam", "After", "Probability", "Moved by, points"],
-    days: (days) => (days < 60 ? `${days} days` : `${(days / 30.44).toFixed(0)} months`),
+    days: (days) => (days < 60 ? many(days, "day", "days") : `${(days / 30.44).toFixed(0)} months`),
     warnings: "Warnings",
+    leftOut: why,
+    ways: "To the exam of",
     ignored: (count) => `${many(count, "file was", "files were")} left out`,
     by: (model, answer) =>
       `${answer.model.name} ${answer.model.version}, request ${answer.request_id}. ` +
@@ -262,7 +295,8 @@ export default {
     open: "Keys",
     title: "Keys",
     close: "Close",
-    keys: [["?", "this list"], ["Tab", "to the next control"]],
+    about: "All but Tab are for the picture that has the focus.",
+    keys: [["Tab", "to the next control"], ["?", "this list"]],
   },
   viewer: {
     about:
@@ -296,12 +330,13 @@ export default {
     legend: {
       title: "Heatmap",
       least: "none",
-      most: "most in this answer",
+      most: "most in this breast",
       means: (target) =>
         `Where the evidence for “${target.replaceAll("_", " ")}” lies, by Grad-CAM. Colours are ` +
-        "relative to the largest value of all pictures in this answer.",
+        "relative to the largest value in all pictures of this breast.",
       marks:
-        "The ring is at the largest value of a picture; the box holds what joins it at half of it.",
+        "The ring is at the largest value of each picture, however small that is; the box holds " +
+        "what joins it at half of it.",
       meansNot: "It is not the outline of a lesion, and no probability at a place.",
     },
     shortcuts: [
@@ -386,13 +421,13 @@ export default {
     rocColumns: ["Called from", "of 100 with cancer", "of 100 without"],
     reliability: "What a probability means",
     reliabilityAbout: (bins) =>
-      `Each point stands for ${range(bins.map(({ count }) => count))} breasts that were given about ` +
-      "the same probability: in what part of them cancer was found, with its 95 % interval. On the " +
-      "dashed line probability and finding agree; the band is what the data allow.",
+      `Each point stands for ${range(bins.map(({ count }) => count))} breasts that were given ` +
+      "about the same probability: in what part of them cancer was found, with its 95 % " +
+      "interval. On the dashed line probability and finding agree; the band is what the data allow.",
     reliabilityName: (bins) =>
       `Reliability: cancer was found in ${percent(bins[0].observed.value)} of breasts given ` +
-      `${percent(bins[0].probability)}, and in ${percent(bins.at(-1).observed.value)} of those given ` +
-      `${percent(bins.at(-1).probability)}`,
+      `${percent(bins[0].probability)}, and in ${percent(bins.at(-1).observed.value)} of those ` +
+      `given ${percent(bins.at(-1).probability)}`,
     reliabilityKeys: "Reliability: the arrow keys go from point to point",
     reliabilityX: "probability given",
     reliabilityY: "cancer found in",
@@ -405,8 +440,8 @@ export default {
       "probability means less.",
     subgroups: "Subgroups",
     subgroupsAbout:
-      "The area under the ROC curve (AUC) by group: dot and 95 % interval. The dashed line is chance, " +
-      "the fine one all cases.",
+      "The area under the ROC curve (AUC) by group: dot and 95 % interval. The dashed line is " +
+      "chance, the fine one all cases.",
     subgroupColumns: ["Group", "Cancers", "AUC and 95 % interval"],
     cancers: ({ positives, cases }) => `${positives} of ${cases}`,
     estimate,

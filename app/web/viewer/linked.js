@@ -1,8 +1,8 @@
 // Viewers of one breast that move together.
 
 /**
- * What a person does to one of `viewers`, the others do too: zoom, opacity, the place relative to
- * the breast in each image, and with `windows` the grey values relative to each image's own.
+ * What a person does to one of `viewers`, the others do too: zoom, so that a millimetre is as long
+ * in all images that say their spacing, opacity, the place relative to the breast in each image, and with `windows` the grey values relative to each image's own.
  * Answers a function that ends it.
  */
 export function link(viewers, { windows = true } = {}) {
@@ -22,8 +22,9 @@ function placeIn(source, other) {
   const isWhole = scale === 1 && centre.every((part) => part === 0.5);
   if (isWhole) return { scale, centre };
   const [from, to] = [source.breast(), other.breast()];
+  const isTrue = source.perMm() && other.perMm();
   return {
-    scale,
+    ...(isTrue ? { perMm: source.perMm() } : { scale }),
     centre: [
       to.left + ((centre[0] - from.left) / from.width) * to.width,
       to.top + ((centre[1] - from.top) / from.height) * to.height,

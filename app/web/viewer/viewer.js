@@ -65,6 +65,7 @@ export function createViewer(host, { name }) {
 
   const density = () => canvas.width / canvas.clientWidth || 1;
   const inPixels = (at) => at.map((each) => each * density());
+  const perMm = () => raster?.spacing ? place.scale / density() / raster.spacing[1] : null;
   const middle = () => [canvas.width / 2, canvas.height / 2];
 
   function paint(isCoarse) {
@@ -114,8 +115,7 @@ export function createViewer(host, { name }) {
   function readSettings() {
     const window = greysOf(raster, grey);
     readout.settings({ window, zoom: place.scale, isTurned: inverted });
-    const perMm = raster.spacing && place.scale / density() / raster.spacing[1];
-    readout.scale(perMm, canvas.clientWidth);
+    readout.scale(perMm(), canvas.clientWidth);
   }
 
   function readPointer() {
@@ -202,15 +202,18 @@ export function createViewer(host, { name }) {
     return { centre, scale, window: grey, inverted, opacity };
   }
 
-  /** Any part of a state; before there is a raster, no place. */
+  /** Any part of a state; before there is a raster, no place. `perMm` stands for a scale. */
   function setState(state) {
     const next = { ...getState(), ...state };
     if (state.opacity !== undefined) setOpacity(next.opacity);
     if (state.inverted !== undefined) setInverted(next.inverted);
     if (state.window) setGrey(next.window);
-    if (!raster || !(state.centre || state.scale)) return;
+    if (!raster || !(state.centre || state.scale || state.perMm)) return;
     const [x, y] = [next.centre[0] * raster.columns, next.centre[1] * raster.rows];
-    put(within(raster, { x, y, scale: next.scale * fitted(raster, canvas).scale }));
+    const scale = state.perMm
+      ? state.perMm * density() * raster.spacing[1]
+      : next.scale * fitted(raster, canvas).scale;
+    put(within(raster, { x, y, scale }));
   }
 
   function setTool(next) {
@@ -264,6 +267,8 @@ export function createViewer(host, { name }) {
     reset,
     getState,
     setState,
+    /** CSS pixels that show a millimetre, null where the image does not say its spacing. */
+    perMm,
     /** Where the breast is, as parts of the image's sides; the whole image without a heatmap. */
     breast() {
       if (!raster || !heatmap?.breast) return { left: 0, top: 0, width: 1, height: 1 };
