@@ -23,6 +23,11 @@ export function fill(node, ...children) {
   return node;
 }
 
+/** Put `text` into `node`, unless it is there: a screen reader would tell it again. */
+export function say(node, text) {
+  if (node.textContent !== text) fill(node, text);
+}
+
 function filled(node, { class: classes, data = {}, on = {}, ...properties }, children) {
   if (classes) node.className = classes;
   Object.assign(node.dataset, data);

@@ -1,6 +1,6 @@
 // The page from its start: who is there, then reading or the model.
 
-import { el, fill } from "./dom.js";
+import { el, fill, say } from "./dom.js";
 import { showLogin } from "./login.js";
 import { askModel, operatingPoints } from "./operating.js";
 import { known } from "./plan.js";
@@ -68,6 +68,7 @@ async function showPage(state) {
   );
   nameTheme();
   window.addEventListener("hashchange", show);
+  sessionEnd.addEventListener("back", show); // what could not be shown without a session
   document.addEventListener("keydown", keys);
   await show();
   model.then(
@@ -175,7 +176,7 @@ function readView(model, { user }) {
     }
     // Another woman's images may be there by now
     const isOld = Boolean(shown) && shown.of !== now;
-    if (isOld !== Boolean(old.textContent)) fill(old, isOld ? words.read.old : "");
+    say(old, isOld ? words.read.old : "");
     update();
   }
 
@@ -184,8 +185,7 @@ function readView(model, { user }) {
     go.hidden = shelf.isEmpty();
     go.disabled = Boolean(stop) || !shelf.isReady();
     fill(go, words.read.go(shelf.images().length));
-    const text = shelf.isEmpty() || shelf.isReady() || stop ? "" : words.read.notYet;
-    if (hint.textContent !== text) fill(hint, text);
+    say(hint, shelf.isEmpty() || shelf.isReady() || stop ? "" : words.read.notYet);
   }
 
   async function begin(gate = null) {
@@ -234,8 +234,7 @@ function readView(model, { user }) {
     if (isSending) bar.value = (before + share) / of;
     else bar.removeAttribute("value");
     fill(sent, isSending ? words.read.sending((before + share) / of) : "");
-    const text = isSending ? "" : words.read.reading;
-    if (said.textContent !== text) fill(said, text);
+    say(said, isSending ? "" : words.read.reading);
   }
 
   function refused(problem) {

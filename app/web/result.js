@@ -5,11 +5,13 @@ import { bandAt, timePlot } from "./plots/time.js";
 import { asProblem, askPixels } from "./service.js";
 import { createTakeaway } from "./takeaway.js";
 import { createLegend } from "./viewer/legend.js";
-import { rasterOf } from "./viewer/raster.js";
+import { coarseRasterOf, rasterOf } from "./viewer/raster.js";
 import { createToolbar, createViewer, link } from "./viewer/viewer.js";
 import { words } from "./words.js";
 
 const LOADED_AT_ONCE = 2;
+const COARSE_AFTER = 500; // ms without all pixels, before fewer are asked for
+const COARSE = 2; // times halved
 
 /**
  * Show a reading (see reading.js) in `host`; `model` is `{model, figures}`, `points` the operating
@@ -53,6 +55,7 @@ export function showResult(host, reading, model, points) {
       ? el("div", { class: "tabs", role: "tablist", "aria-label": words.result.breasts }, ...tabs)
       : null,
     ignoredNote(reading.ignored),
+    tabs.length > 1 ? el("p", { class: "on-paper" }, words.result.onPaper) : null,
     panel,
   );
   choose(0);
@@ -179,8 +182,9 @@ async function load(frames, signal) {
   const one = async () => {
     for (let frame = waiting.shift(); frame && !signal.aborted; frame = waiting.shift()) {
       try {
-        frame.viewer.show(rasterOf(await askPixels(frame.file, { signal })));
         await frame.viewer.setHeatmap(frame.heatmap);
+        const coarse = showCoarse(frame, signal);
+        frame.viewer.show(rasterOf(await askPixels(frame.file, { signal }).finally(coarse.end)));
         frame.state.remove();
       } catch (error) {
         if (error.name === "AbortError") return;
@@ -189,6 +193,30 @@ async function load(frames, signal) {
     }
   };
   await Promise.all(Array.from({ length: LOADED_AT_ONCE }, one));
+}
+
+/** Show fewer pixels where all of them take long; `end()` once they are there, or will not come. */
+function showCoarse({ file, image, viewer, state }, signal) {
+  const own = new AbortController();
+  const either = AbortSignal.any([signal, own.signal]);
+  const timer = setTimeout(async () => {
+    const longSide = Math.ceil(Math.max(image.rows, image.columns) / 2 ** COARSE);
+    try {
+      const seen = await askPixels(file, { longSide, signal: either });
+      if (either.aborted) return;
+      viewer.show(coarseRasterOf(seen, COARSE));
+      state.classList.add("is-coarse");
+      fill(state, words.result.coarse);
+    } catch {
+      // the picture itself says what is wrong
+    }
+  }, COARSE_AFTER);
+  return {
+    end() {
+      clearTimeout(timer);
+      own.abort();
+    },
+  };
 }
 
 function againButton(frame, signal) {

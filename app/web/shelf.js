@@ -1,6 +1,6 @@
 // The images that are going to be read: thumbnails, dates, sides, views, and what is wrong with them.
 
-import { el, fill } from "./dom.js";
+import { el, fill, say } from "./dom.js";
 import { Unacceptable, droppedFiles, opened } from "./incoming.js";
 import { VIEWS, faults, known } from "./plan.js";
 import { asProblem, askFile, askPixels } from "./service.js";
@@ -207,7 +207,7 @@ export function createShelf(host, onChange) {
     clear.hidden = !entries.length;
     example.hidden = entries.length > 0;
     host.classList.toggle("is-empty", !entries.length);
-    fill(count, entries.length ? words.shelf.count(entries.length, examsOf(readable())) : "");
+    say(count, entries.length ? words.shelf.count(entries.length, examsOf(readable())) : "");
   }
 
   draw();
@@ -267,8 +267,7 @@ function createCard(entry, { changed, remove }) {
       element.classList.toggle("is-looking", entry.isLooking);
       element.classList.toggle("is-refused", Boolean(entry.problem));
       for (const each of Object.values(fields)) each.element.hidden = Boolean(entry.problem);
-      const text = entry.problem ? words.problem(entry.problem) : entry.pointed;
-      if (note.textContent !== text) fill(note, text);
+      say(note, entry.problem ? words.problem(entry.problem) : entry.pointed);
     },
   };
 }
@@ -297,8 +296,7 @@ function field(entry, name, input, changed) {
         input.value = value;
       }
       input.setAttribute("aria-invalid", String(Boolean(code)));
-      const text = code ? words.shelf.faults[name][code] : "";
-      if (fault.textContent !== text) fill(fault, text);
+      say(fault, code ? words.shelf.faults[name][code] : "");
     },
   };
 }

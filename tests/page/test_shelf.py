@@ -174,3 +174,17 @@ def test_a_file_that_is_gone_from_the_disk_is_said_to_be(page: Page, tmp_path: P
     path.unlink()
     page.locator("button.go").click()
     expect(page.locator(".said .fault")).to_contain_text("since it was chosen", timeout=20_000)
+
+
+def test_a_screen_reader_is_told_the_number_of_images_once(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          window.told = [];
+          const count = document.querySelector(".count");
+          const tell = () => window.told.push(count.textContent);
+          new MutationObserver(tell).observe(count, {childList: true});
+        }"""
+    )
+    choose(page, *(payload(f"{i}.dcm", film(YEARS[0], i)) for i in range(8)))
+    expect(page.locator("button.go")).to_be_enabled()
+    assert page.evaluate("told") == ["8 images", "8 images, 1 date"]

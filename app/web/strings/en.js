@@ -245,6 +245,7 @@ export default {
     aloneAbout: (name) => `Enlarge ${name}`,
     together: "All exams",
     loading: "Loading the picture …",
+    coarse: "Coarse: all pixels are on their way …",
     inverted: "shown turned: the file has a bright background",
     called: (is, point) =>
       `${is ? "called at" : "not called at"} “${point.name}” (${percentFine(point.threshold)})`,
@@ -271,6 +272,7 @@ export default {
     days: (days) => (days < 60 ? many(days, "day", "days") : `${(days / 30.44).toFixed(0)} months`),
     warnings: "Warnings",
     leftOut: why,
+    onPaper: "More than one breast was read: each has a print of its own.",
     ways: "To the exam of",
     ignored: (count) => `${many(count, "file was", "files were")} left out`,
     by: (model, answer) =>
@@ -287,6 +289,7 @@ export default {
       fhir: "A FHIR R4 bundle for the record",
       print: "One page to print, or to save as PDF",
     },
+    study: "Files hold all breasts of the study; the print is of this one.",
     needsDicom: "Needs DICOM images",
     making: "Making it …",
     saved: (count) => `${many(count, "file", "files")} saved.`,

@@ -1,6 +1,6 @@
 // The part of an image that is seen -> pixels of a canvas.
 
-import { levelOf } from "./raster.js";
+import { finest, levelOf } from "./raster.js";
 
 const SMOOTH_UP_TO = 4; // times: beyond, the pixels of the image are seen as squares
 
@@ -11,7 +11,7 @@ const SMOOTH_UP_TO = 4; // times: beyond, the pixels of the image are seen as sq
  */
 export function draw(pixels, { width, height }, raster, { origin, scale }, table) {
   // The nearest finer level: it is then made smaller by less than two
-  const step = Math.max(0, Math.floor(Math.log2(1 / scale) + 1e-9));
+  const step = Math.max(finest(raster), Math.floor(Math.log2(1 / scale) + 1e-9));
   const level = levelOf(raster, step);
   const size = scale * 2 ** step;
   const across = seen(origin[0], raster.columns * scale, width);

@@ -13,7 +13,8 @@
  * @property {number} high the same for white
  * @property {boolean} inverted the background is bright: shown turned
  * @property {[number, number]|null} spacing mm between rows and between columns
- * @property {Level[]} levels the image itself, then what `levelOf` has made of it
+ * @property {Level[]} levels the image itself, then what `levelOf` has made of it; none in the
+ *   places of those that are finer than what has come of the image
  */
 
 /** The raster of an answer of `/pixels`: its header and its body, words in little endian. */
@@ -28,6 +29,16 @@ export function rasterOf({ header, buffer }) {
     levels: [{ words, rows, columns }],
   };
 }
+
+/** The same of an answer whose picture has 1 / 2 ** `step` of the image's size. */
+export function coarseRasterOf(answer, step) {
+  const { levels: [level], ...raster } = rasterOf(answer);
+  const { rows, columns } = answer.header.image;
+  return { ...raster, rows, columns, levels: [...Array(step).fill(null), level] };
+}
+
+/** How often the finest level that is there is halved. */
+export const finest = ({ levels }) => levels.findIndex(Boolean);
 
 /** The raster at 1 / 2 ** `step` of its size, or as small as it gets; made when first asked for. */
 export function levelOf({ levels }, step) {

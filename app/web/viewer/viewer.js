@@ -93,7 +93,7 @@ export function createViewer(host, { name }) {
 
   function fillTable() {
     const turned = inverted !== raster.inverted;
-    const bits = 8 * raster.levels[0].words.BYTES_PER_ELEMENT;
+    const bits = 8 * raster.levels.at(-1).words.BYTES_PER_ELEMENT;
     table = windowTable({ ...greysOf(raster, grey), turned }, bits, table);
     isTableOld = false;
   }
@@ -245,11 +245,12 @@ export function createViewer(host, { name }) {
 
   return {
     element,
+    /** Show a raster; a finer one of the same image lies where the one before it did. */
     show(next) {
+      const isFiner = raster?.rows === next.rows && raster.columns === next.columns;
       raster = next;
-      isFitted = true;
       setGrey(grey);
-      fit();
+      if (!isFiner) fit();
     },
     setHeatmap,
     setOpacity,
@@ -301,9 +302,9 @@ export function createViewer(host, { name }) {
 }
 
 /** What is known of a pixel; null outside of the image. */
-function greyAt({ levels: [{ words }], rows, columns, spacing }, [column, row]) {
-  if (column < 0 || row < 0 || column >= columns || row >= rows) return null;
-  return { column, row, grey: words[row * columns + column], spacing };
+function greyAt({ levels: [level], rows, columns, spacing }, [column, row]) {
+  if (!level || column < 0 || row < 0 || column >= columns || row >= rows) return null;
+  return { column, row, grey: level.words[row * columns + column], spacing };
 }
 
 /** Call `resized(width, height)` in pixels of the screen, now and whenever they change. */
