@@ -27,8 +27,9 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
 
-soak: $(DEV)/.done ## studies arrive while PACS, service and bridge are killed (docs/bridge.md)
-	$(DEV)/bin/python -m tests.bridge.soak 10
+soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each
+	$(DEV)/bin/python -m tests.survive.soak $(or $(MINUTES),30)
+	$(DEV)/bin/python -m tests.bridge.soak $(or $(MINUTES),30)
 
 fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
 	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)

@@ -73,7 +73,7 @@ def _refused() -> Iterator[None]:
     """Codecs and pydicom raise whatever a broken file leads them to."""
     try:
         yield
-    except Refusal:
+    except (Refusal, MemoryError):
         raise
     except Exception:
         raise Refusal("broken_image", "The DICOM image cannot be decoded.") from None
@@ -85,7 +85,7 @@ def read_dataset(data: bytes, max_pixels: int) -> FileDataset:
     try:
         _check_inflated_size(data, max_pixels)
         return read_partial(memory_file(data), _limited())
-    except Refusal:
+    except (Refusal, MemoryError):
         raise
     except Exception:  # as above
         raise Refusal("broken_image", "The DICOM header cannot be read.") from None

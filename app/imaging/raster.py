@@ -54,7 +54,9 @@ def open_raster(data: bytes, max_pixels: int) -> tuple[ImageFacts, Callable[[int
 def _decode(data: bytes) -> NDArray[Any] | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from None  # no fault of the file's
         return None
 
 

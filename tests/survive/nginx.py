@@ -41,6 +41,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://replicas;
+            proxy_set_header Host $host;
             proxy_connect_timeout 2s;
             proxy_next_upstream error timeout non_idempotent;
         }}

@@ -15,7 +15,7 @@ from tests.pictures import breast, png
 from tests.serving import serving
 
 IMAGE = png(breast())
-HEAD = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
+HEAD = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
 PROCESSES_STARTED = "Application startup complete"
 DRAIN_SECONDS = 3
 
