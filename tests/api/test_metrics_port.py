@@ -78,7 +78,7 @@ def test_told_to_end_it_is_not_ready_and_still_counts_what_is_finished(
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as watcher,
     ):
         address = (service.client.base_url.host, service.client.base_url.port or 80)
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
+        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(IMAGE)}\r\n\r\n"
         with socket.create_connection(address, timeout=60) as upload, ThreadPoolExecutor(1) as pool:
             upload.sendall(head.encode() + IMAGE[:1000])
             while "mammoseq_in_flight_requests 1.0" not in watcher.get("/metrics").text:
