@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -12,13 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from app import metrics
 from app.logs import place_of
 from app.problems import PROBLEMS, Refusal
 
 _LOG = logging.getLogger("mammoseq")
+_OF_FILES = {"GET", "HEAD"}  # which are mounted, and no route
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -96,14 +99,19 @@ def install(application: FastAPI) -> None:
         response = problem_response(request, Refusal(code, str(error.detail)))
         response.headers.update(error.headers or {})
         if code == "method_not_allowed":
-            response.headers["Allow"] = ", ".join(sorted(_methods(request)))
+            methods = set(_methods(request.app.routes, request.scope)) or _OF_FILES
+            response.headers["Allow"] = ", ".join(sorted(methods))
         return response
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[str]:
     """Those that the address has (RFC 9110 15.5.6); the error knows those of one route only."""
-    routes = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
-    return {method for route in routes for method in getattr(route, "methods", None) or ()}
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            yield from _methods(included.routes, scope)
+        elif route.matches(scope)[0] is not Match.NONE:
+            yield from getattr(route, "methods", None) or ()
 
 
 def failure_response(request: Request, error: Exception) -> JSONResponse:

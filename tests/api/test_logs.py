@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -33,8 +34,17 @@ def lines(printed: str) -> list[dict[str, Any]]:
 
 
 def line_of(service: Service, request_id: str) -> dict[str, Any]:
-    (line,) = [line for line in lines(service.printed()) if line.get("request_id") == request_id]
+    printed = printed_with(service, request_id)
+    (line,) = [line for line in lines(printed) if line.get("request_id") == request_id]
     return line
+
+
+def printed_with(service: Service, request_id: str) -> str:
+    """What was printed, with the line of a request: it is written once its answer is sent."""
+    deadline = time.monotonic() + 10
+    while request_id not in service.printed() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return service.printed()
 
 
 def test_every_line_is_an_object_with_time_level_and_event(
@@ -122,7 +132,8 @@ def test_what_machines_watch_is_logged_only_when_it_goes_wrong(service: Service)
 
 def test_text_has_the_same_in_one_line_for_people(server: Service) -> None:
     server.post("/predict", content=IMAGE, headers={"X-Request-ID": "for-people"})
-    (line,) = [line for line in server.printed().splitlines() if "for-people" in line]
+    printed = printed_with(server, "for-people")
+    (line,) = [line for line in printed.splitlines() if "for-people" in line]
     assert re.search(
         r"INFO request request_id=for-people route=/predict status=200 ms=\S+ bytes_in=\d+ "
         r"images=1 model=\S+$",

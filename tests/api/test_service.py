@@ -124,7 +124,7 @@ def test_openapi_lists_every_problem(openapi: dict[str, Any]) -> None:
         .get("application/problem+json", {})
         .get("examples", {})
     }
-    assert listed == set(PROBLEMS) - {"provider_unreachable"}  # told on the page only
+    assert listed == set(PROBLEMS)
 
 
 def test_openapi_examples_of_problems_have_their_form(openapi: dict[str, Any]) -> None:

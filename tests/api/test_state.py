@@ -20,8 +20,6 @@ from tests.api.test_refusals import IMAGE, refused
 from tests.pictures import breast, dicom
 from tests.serving import Service, serving
 
-FIGURES_TEXT = '{ "roc" : [[0, 0], [1, 1]] }\n'
-
 
 def state_of(service: Service) -> dict[str, Any]:
     body: dict[str, Any] = service.get("/state").json()
@@ -104,19 +102,15 @@ def test_totals_are_of_all_processes(bundle_folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def with_figures(
+def copied(
     bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Service, Bundle]]:
-    """A service of the shipped bundle with figures in it."""
+) -> Iterator[tuple[Service, Path]]:
+    """A service of a copy of the shipped bundle, and where the copy lies."""
     store = tmp_path_factory.mktemp("store")
     folder = store / bundle_folder.parent.name / bundle_folder.name
     shutil.copytree(bundle_folder, folder)
-    (folder / FIGURES).write_text(FIGURES_TEXT)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["files"]
-    bundle = seal(folder, manifest)
     with serving(folder, store) as service:
-        yield service, bundle
+        yield service, folder
 
 
 def address(bundle: Bundle, name: str) -> str:
@@ -130,20 +124,22 @@ def test_card_is_that_of_the_bundle(server: Service, bundle: Bundle, bundle_fold
     assert answer.content == (bundle_folder / MODEL_CARD).read_bytes()
 
 
-def test_figures_are_those_of_the_bundle(with_figures: tuple[Service, Bundle]) -> None:
-    service, bundle = with_figures
-    answer = service.get(address(bundle, "figures"))
+def test_figures_are_those_of_the_bundle(
+    server: Service, bundle: Bundle, bundle_folder: Path
+) -> None:
+    answer = server.get(address(bundle, "figures"))
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
-    assert answer.text == FIGURES_TEXT
+    assert answer.content == (bundle_folder / FIGURES).read_bytes()
 
 
 def test_what_was_verified_is_served_whatever_becomes_of_the_file(
-    with_figures: tuple[Service, Bundle],
+    copied: tuple[Service, Path], bundle: Bundle, bundle_folder: Path
 ) -> None:
-    service, bundle = with_figures
-    (bundle.folder / FIGURES).write_text('{"roc": "changed"}')
-    assert service.get(address(bundle, "figures")).text == FIGURES_TEXT
+    service, folder = copied
+    (folder / FIGURES).write_text('{"roc": "changed"}')
+    answer = service.get(address(bundle, "figures"))
+    assert answer.content == (bundle_folder / FIGURES).read_bytes()
 
 
 def test_bundle_without_figures_has_none(bundle: Bundle, tmp_path: Path) -> None:
