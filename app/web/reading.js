@@ -95,7 +95,9 @@ function breast(body, laterality, answer, request, fileOf) {
 }
 
 // Problems whose detail lists places of images in the request
-const LISTING = ["no_exam_date", "duplicate_image", "mixed_patients", "mixed_breasts", "nothing_to_read"];
+const LISTING = [
+  "no_exam_date", "duplicate_image", "mixed_patients", "mixed_breasts", "nothing_to_read",
+];
 const ONE = /^Image (\d+): /;
 
 /** `problem` with the `images` of the request that it is about, and its detail by their files. */

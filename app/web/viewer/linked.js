@@ -2,7 +2,8 @@
 
 /**
  * What a person does to one of `viewers`, the others do too: zoom, so that a millimetre is as long
- * in all images that say their spacing, opacity, the place relative to the breast in each image, and with `windows` the grey values relative to each image's own.
+ * in all images that say their spacing, opacity, the place relative to the breast in each image,
+ * and with `windows` the grey values relative to each image's own.
  * Answers a function that ends it.
  */
 export function link(viewers, { windows = true } = {}) {
