@@ -9,18 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.page.browser import launch
 from tests.provider import CLIENT, Provider, at_provider, running_provider
-from tests.real_parts import require
 from tests.serving import Service, free_port, serving
-
-CHROMIUM = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-            "--disable-background-networking"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with running_provider(tmp_path_factory.mktemp("provider")) as provider:
-        yield provider
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +220,7 @@ def test_a_browser_comes_back_from_another_site_and_is_in(
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=require("chromium"), args=CHROMIUM)
+        chromium = launch(playwright)
         page = chromium.new_page()
         page.goto(f"{service.client.base_url}/session/oidc")
         assert page.url.startswith(provider.issuer)

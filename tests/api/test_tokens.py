@@ -25,12 +25,6 @@ HOUR = 3600
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with running_provider(tmp_path_factory.mktemp("provider")) as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
 def service(
     provider: Provider, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:

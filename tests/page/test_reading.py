@@ -27,6 +27,7 @@ YEARS = ["2019-02-11", "2020-03-02", "2021-04-05", "2022-05-09", "2023-06-12"]
 @pytest.fixture
 def page(browser: Browser, server: Service) -> Iterator[Page]:
     with opened(browser, str(server.client.base_url)) as page:
+        expect(page.locator(".drop")).to_be_visible()  # its modules have run
         yield page
 
 
