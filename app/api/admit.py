@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.choice import choose
 from app.api.errors import problem_response
 from app.api.options import Options, PixelOptions, query_of
 from app.api.pixels import pixels
@@ -101,7 +102,9 @@ class Admit:
 async def _answered(request: Request) -> Response:
     answer, options = IMAGE_ROUTES[request.scope["path"]]
     try:
-        return await answer(request, query_of(request, options))
+        query = query_of(request, options)
+        choose(request, getattr(query, "model", None))
+        return await answer(request, query)
     except Refusal as refusal:
         return problem_response(request, refusal)
 

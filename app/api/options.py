@@ -59,6 +59,11 @@ class Wanted:
 class Options(BaseModel):
     """The query of a prediction."""
 
+    model: str | None = Field(
+        None,
+        description="`name` or `name/version` of a model of GET /v1/models; the service's default "
+        "if left out",
+    )
     operating_point: str | None = Field(
         None, description="name of an operating point; the model's default if left out"
     )
@@ -112,7 +117,7 @@ def wanted_of(request: Request, options: Options) -> Wanted:
     """What the query and the ``Accept`` header ask for. Raises ``Refusal``:
     ``unknown_operating_point``, ``unknown_class``, ``not_acceptable``, ``invalid_request``."""
     settings: Settings = request.app.state.settings
-    manifest = request.app.state.pipeline.bundle.manifest
+    manifest = request.state.pipeline.bundle.manifest
     point = manifest.operating_point(options.operating_point)
     if point is None:
         raise Refusal(
