@@ -78,6 +78,18 @@ def start_record(bundle: Bundle, version: str) -> dict[str, Any]:
     return {"event": "start", "version": version, "model": _model(bundle)}
 
 
+def swap_record(changes: Sequence[tuple[str, Bundle, Bundle]]) -> dict[str, Any]:
+    """What is written when models take the place of others while the service runs: each with its
+    role, the old one first."""
+    return {
+        "event": "swap",
+        "changes": [
+            {"role": role, "model": _model(new), "replaced": _model(old)}
+            for role, old, new in changes
+        ],
+    }
+
+
 def keys_of(seen: Sequence[Encoded | Refusal]) -> dict[int, str | None]:
     """The SHA-256 of the files that were read, by their index."""
     return {

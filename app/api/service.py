@@ -12,7 +12,7 @@ from app.api.admit import IMAGE_ROUTES
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
 from app.bundle import Bundle
-from app.inference.models import Models
+from app.inference.models import Models, Role
 from app.inference.pipeline import Pipeline
 from app.problems import Refusal
 from app.settings import Settings
@@ -49,7 +49,7 @@ async def state(request: Request) -> StateBody:
 async def models(request: Request) -> ModelList:
     """The models in service, the default first, with their classes and operating points."""
     loaded: Models = request.app.state.models
-    return ModelList(models=[_description(pipeline) for pipeline in loaded.all])
+    return ModelList(models=[_description(one, loaded.roles(one)) for one in loaded.all])
 
 
 @router.get(
@@ -77,18 +77,19 @@ async def figures(request: Request, name: str, version: str) -> Response:
 
 def _in_service(request: Request, name: str, version: str) -> Bundle:
     models: Models = request.app.state.models
-    try:
-        return models.named(name, version).bundle
-    except Refusal:
-        detail = "Other models are in service; GET /v1/models names them."
-        raise Refusal("not_found", detail) from None
+    for pipeline in models.all:
+        manifest = pipeline.bundle.manifest
+        if (manifest.name, manifest.version) == (name, version):
+            return pipeline.bundle
+    raise Refusal("not_found", "Other models are in service; GET /v1/models names them.")
 
 
-def _description(pipeline: Pipeline) -> ModelDescription:
+def _description(pipeline: Pipeline, roles: list[Role]) -> ModelDescription:
     manifest = pipeline.bundle.manifest
     return ModelDescription(
         name=manifest.name,
         version=manifest.version,
+        roles=roles,
         sha256=pipeline.bundle.sha256,
         classes=list(manifest.classes),
         positive_class=manifest.positive_class,

@@ -59,7 +59,7 @@ async def prometheus() -> Response:
 
 
 def _check_working(models: Models) -> None:
-    for pipeline in models.all:
+    for pipeline in models.answering:
         check_working(pipeline.sessions)
 
 

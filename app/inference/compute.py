@@ -7,6 +7,7 @@ those of every model, and what is remembered has one limit.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
@@ -63,6 +64,12 @@ class Compute:
             return work()
 
         return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+
+    async def run_spare(self, turn: Turn, work: Callable[[], T]) -> T:
+        """Do ``work`` on a worker that has nothing else to do. How long it waited is not told:
+        nobody did."""
+        turn.due = math.inf
+        return await asyncio.wrap_future(self._workers.submit(turn, work))
 
     def encode(self, encoder: Encode, image: NDArray[np.float32]) -> Features:
         """What ``encoder`` makes of float32 [1, height, width, 1]. Call it on a worker."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from app import metrics
-from app.bundle import Bundle
+from app.bundle import ENCODER, HEAD, MANIFEST, Bundle, Manifest
 from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
@@ -37,7 +37,7 @@ from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
 from app.inference.look import Look
 from app.inference.reference import references_of
-from app.inference.sessions import ExamReading, Features, Sessions
+from app.inference.sessions import ExamReading, Features, GraphError, Sessions
 from app.inference.workers import Turn
 from app.problems import Refusal
 from app.settings import Settings
@@ -105,6 +105,7 @@ class Pipeline:
         self.sessions = Sessions(
             bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
         )
+        _check_answers(self.sessions, bundle.manifest)
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
@@ -228,6 +229,22 @@ class Pipeline:
 
     def _encode(self, image: NDArray[np.float32]) -> Features:
         return self.compute.encode(self.sessions.encode, image)
+
+
+def _check_answers(sessions: Sessions, manifest: Manifest) -> None:
+    """Read an empty image, so that both graphs are warm. Raises ``GraphError`` if they do not fit
+    each other or their manifest: no request would be answered."""
+    try:
+        features = sessions.encode(sessions.nothing())
+        reading = sessions.read(features, np.zeros((1, 1), np.int32), np.zeros(1, np.float32))
+    except Exception as error:  # ONNX Runtime has an exception of its own for every fault
+        kind = type(error).__name__
+        raise GraphError(f"{HEAD} cannot read what {ENCODER} sees: {kind}") from None
+    shape = (len(manifest.classes), manifest.heatmap.rows, manifest.heatmap.columns)
+    if reading.logits.shape != shape[:1] or reading.heatmaps.shape[2:] != shape:
+        raise GraphError(f"{HEAD} does not answer what {MANIFEST} says")
+    if not np.isfinite(reading.logits).all():
+        raise GraphError(f"{HEAD} answers what is no number")
 
 
 def _together(features: Sequence[Features]) -> Features:
