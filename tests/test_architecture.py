@@ -25,7 +25,8 @@ OURS = ("app", "training", "export", "benchmarks")
 MAY_IMPORT = {
     "app": (),
     "app.imaging": ("app.imaging", "app.problems"),
-    "app.bundle": (),
+    "app.bundle": ("app.signature",),
+    "app.signature": (),
     "app.figures": ("app.bundle",),
     "app.problems": (),
     "app.machine": (),
