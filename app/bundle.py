@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.signature import Signed, SignatureError, read_keys, signed_files
+if TYPE_CHECKING:
+    from app.signature import Signed
 
 DISCLAIMER = (
     "Research software, not a medical device. Not for diagnosis or for decisions about patients."
@@ -282,6 +283,9 @@ def _verified(folder: Path, name: str, expected: str) -> bytes:
 
 
 def _signed(folder: Path, key: Path) -> Signed:
+    # Not above: 7 MB that nobody needs who has no key
+    from app.signature import SignatureError, read_keys, signed_files
+
     path = folder / SIGNATURE
     try:
         keys = read_keys(key)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from getpass import getpass
 from pathlib import Path
+from typing import Any
 
 import model_signing
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -48,12 +49,11 @@ def sign(folder: Path, private_key: Path) -> Bundle:
         raise ValueError(f"{private_key}: {error}") from None
     if not isinstance(key, EllipticCurvePrivateKey):
         raise ValueError(f"{private_key} is no key on an elliptic curve")
-    signer = model_signing.signing.Config().use_elliptic_key_signer(
-        private_key=private_key,
-        password=password,  # type: ignore[arg-type]  # it says str, and needs bytes
-    )
+    hashing: Any = model_signing.hashing
+    signing: Any = model_signing.signing  # says that a password is str, and needs bytes
+    signer = signing.Config().use_elliptic_key_signer(private_key=private_key, password=password)
     signer.set_hashing_config(
-        model_signing.hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+        hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
     )
     beside = folder.with_name(f".{folder.name}.{SIGNATURE}")  # a service may be loading the folder
     try:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import model_signing
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -42,13 +44,8 @@ from app.bundle import (
     seal,
 )
 from app.signature import SignatureError, key_id, read_keys, signed_files
+from export.sign import sign
 from tests.serving import REPOSITORY, refused_to_start, serving
-
-pytest.importorskip("model_signing")
-
-import model_signing  # noqa: E402
-
-from export.sign import sign  # noqa: E402
 
 PrivateKey = ec.EllipticCurvePrivateKey
 OPENSSL = shutil.which("openssl")
@@ -130,10 +127,7 @@ def model_signing_accepts(folder: Path, key: Path) -> bool:
     verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=key)
     try:
         verifier.verify(folder, folder / SIGNATURE)
-    except (ValueError, OSError, KeyError, AssertionError):
-        return False
-    except Exception as error:  # cryptography's InvalidSignature is an Exception, no more
-        assert type(error).__name__ == "InvalidSignature"
+    except (ValueError, OSError, InvalidSignature):
         return False
     return True
 
@@ -207,7 +201,7 @@ def test_every_file_that_was_changed_is_refused_by_both(
         flip_a_bit(folder / name)
         with pytest.raises(BundleError) as caught:
             load_bundle(folder, pair.public)
-        assert str(folder / name) in str(caught.value)
+        assert name in str(caught.value)
         assert not model_signing_accepts(folder, pair.public)
 
 
@@ -564,7 +558,7 @@ def test_key_that_the_service_would_not_know_does_not_sign(
     other = new_pair(tmp_path, key())
     with pytest.raises(ValueError, match="curve"):
         sign(signed, other.private)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="key"):
         sign(signed, other.public)
     assert (signed / SIGNATURE).read_bytes() == before
     assert [path.name for path in signed.parent.iterdir()] == [signed.name]
@@ -619,15 +613,7 @@ def test_graph_that_was_not_signed_is_not_looked_at(signed: Path, pair: Pair) ->
     (signed / HEAD).write_bytes(b"no graph")
     changed = file_sha256(signed / HEAD)
     forge(signed, lambda manifest: manifest["files"].update({HEAD: changed}))
+    assert load_bundle(signed).head == b"no graph"
     status, printed = refused_to_start(signed, model_key=pair.public)
     assert status == 1
     assert f"refused to start: {signed / MANIFEST} is not the one that {SIGNATURE} signs" in printed
-    status, printed = refused_to_start(signed)
-    assert status == 1
-    assert "is not the one" not in printed, "without a key only the graph itself is found out"
-
-
-def test_service_does_not_start_where_its_key_is_missing(signed_once: Path, tmp_path: Path) -> None:
-    status, printed = refused_to_start(signed_once, model_key=tmp_path / "none.pem")
-    assert status == 1
-    assert f"refused to start: {tmp_path / 'none.pem'} cannot be read" in printed
