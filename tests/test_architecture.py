@@ -48,7 +48,7 @@ MAY_IMPORT = {
     ),
     "export": (
         "export", "training.models", "training.manifest", "app.imaging", "app.inference",
-        "app.bundle", "app.figures", "app.problems",
+        "app.bundle", "app.signature", "app.figures", "app.problems",
     ),
 }  # fmt: skip
 # What only training and export may load: none of it is installed where the service runs.

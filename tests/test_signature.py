@@ -507,9 +507,9 @@ def test_keys_of_the_documented_commands_sign(signed: Path, tmp_path: Path) -> N
     text = (REPOSITORY / "docs" / "signed-bundles.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("openssl ")]
     assert len(lines) == 2
-    secret = {**os.environ, "PASSWORD": "password of a test"}
-    first = lines[0].replace("-aes256", "-aes256 -pass env:PASSWORD")
-    second = f"{lines[1]} -passin env:PASSWORD"
+    secret = {**os.environ, "PHRASE": "password of a test"}
+    first = lines[0].replace("-aes256", "-aes256 -pass env:PHRASE")
+    second = f"{lines[1]} -passin env:PHRASE"
     for line in (first, second):
         subprocess.run(line, shell=True, cwd=tmp_path, env=secret, check=True, capture_output=True)
     (signed / SIGNATURE).unlink()
