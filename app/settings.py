@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(None, description="model to serve, where the store holds several")
+    model_key: Path | None = Field(
+        None,
+        description="file of public keys (PEM), one of which must have signed the bundle "
+        "(docs/signed-bundles.md)",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start when the GPU is not really in use"
     )

@@ -73,7 +73,7 @@ def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
     check_port(settings)
     entrance = Entrance(settings, shared_folder)
-    bundle = load_bundle(find_bundle(settings.model_store, settings.model))
+    bundle = load_bundle(find_bundle(settings.model_store, settings.model), settings.model_key)
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
         raise BundleError(
             f"{bundle.folder} needs preprocessing {bundle.manifest.preprocessing.version}, "
@@ -108,11 +108,14 @@ def _print_start(pipeline: Pipeline, settings: Settings) -> None:
     model = {
         "model": f"{manifest.name}/{manifest.version}",
         "sha256": pipeline.bundle.sha256,
+        "signed_by": pipeline.bundle.signed_by,
         "provider": pipeline.sessions.provider,
         "intended_use": manifest.intended_use,
     }
+    signer = pipeline.bundle.signed_by
     text = (
         f"model {manifest.name}/{manifest.version} sha256={pipeline.bundle.sha256[:12]} "
+        f"{f'signed by {signer[:12]} ' if signer else ''}"
         f"on {pipeline.sessions.provider}; {manifest.intended_use}"
     )
     logs.at_start(settings.log_format, "model", model, text)
