@@ -23,7 +23,7 @@ from tests.serving import free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _CALLING_TITLE = "MODALITY"
-_READY_SECONDS = 60
+_READY_SECONDS = 90
 
 
 class Orthanc:

@@ -65,7 +65,7 @@ export function showLogin(host, state) {
     (state.password ? user : host.querySelector("a, button"))?.focus();
     const code = new URLSearchParams(location.search).get("login"); // what came of the provider
     if (code) {
-      fill(fault, words.login.refused({ code, title: words.problems.unexpected }));
+      fill(fault, words.login.refusedThere({ code }));
       history.replaceState(null, "", "/");
     }
   });

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import httpx
 
 from tests.orthanc import Orthanc
-from tests.serving import REPOSITORY, environment, free_port
+from tests.serving import READY_SECONDS, REPOSITORY, environment, free_port
 
 _STOP_SECONDS = 60
 
@@ -38,7 +38,7 @@ class Part:
                 [sys.executable, "-m", self._module],
                 cwd=REPOSITORY, env=self._env, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        until(self._is_ready, seconds=60, what=f"{self._module} is ready")
+        until(self._is_ready, seconds=READY_SECONDS, what=f"{self._module} is ready")
 
     def _is_ready(self) -> bool:
         assert self._process is not None
