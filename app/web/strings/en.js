@@ -177,6 +177,8 @@ export default {
     oidc: "Log in with your organisation",
     empty: "Both are needed.",
     over: "Your session is over",
+    inAnotherWindow: "It opens another window. This one keeps its images.",
+    done: "You are logged in. Close this window and go on in the other one.",
     open: "No login",
     openAbout: "The service is open. Unless it was set so, it listens on this machine only.",
     insecure:
