@@ -11,7 +11,7 @@ from app import metrics
 from app.api.admit import IMAGE_ROUTES
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
-from app.bundle import Bundle
+from app.api.served import pipeline_of
 from app.inference.pipeline import Pipeline
 from app.problems import Refusal
 from app.settings import Settings
@@ -82,7 +82,7 @@ async def models(request: Request) -> ModelList:
 )
 async def card(request: Request, name: str, version: str) -> Response:
     """The model card of the model in service, Markdown."""
-    return Response(_in_service(request, name, version).card, media_type="text/markdown")
+    return Response(pipeline_of(request, name, version).bundle.card, media_type="text/markdown")
 
 
 @router.get(
@@ -92,15 +92,7 @@ async def card(request: Request, name: str, version: str) -> Response:
 )
 async def figures(request: Request, name: str, version: str) -> Response:
     """What was measured of the model in service, for plots and tables."""
-    found = _in_service(request, name, version).figures
+    found = pipeline_of(request, name, version).bundle.figures
     if found is None:
         raise Refusal("not_found", "The model in service comes without figures.")
     return Response(found, media_type="application/json")
-
-
-def _in_service(request: Request, name: str, version: str) -> Bundle:
-    pipeline: Pipeline = request.app.state.pipeline
-    manifest = pipeline.bundle.manifest
-    if (name, version) != (manifest.name, manifest.version):
-        raise Refusal("not_found", "Another model is in service; GET /v1/models names it.")
-    return pipeline.bundle

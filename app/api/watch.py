@@ -35,8 +35,7 @@ _BACKLOG = 128  # connections
 @router.get("/healthz/live", responses=documented("not_ready"))
 async def live(request: Request) -> dict[str, str]:
     """The process answers, and the device has not failed: from that only a restart helps."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
+    check_live(request)
     return {"status": "live"}
 
 
@@ -45,10 +44,8 @@ async def ready(request: Request) -> dict[str, str]:
     """The bundle is verified, the sessions are warm, and the device asked for is in use: the
     service does not start otherwise. And the device has not failed since, and the service was not
     told to end."""
+    check_ready(request)
     pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
-    if request.app.state.ending:
-        raise Refusal("not_ready", "The service was told to end.")
     manifest = pipeline.bundle.manifest
     return {
         "status": "ready",
@@ -61,6 +58,19 @@ async def ready(request: Request) -> dict[str, str]:
 async def prometheus() -> Response:
     """Prometheus metrics."""
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def check_live(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) once only a restart helps."""
+    pipeline: Pipeline = request.app.state.pipeline
+    check_working(pipeline.sessions)
+
+
+def check_ready(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) where nothing should be sent."""
+    check_live(request)
+    if request.app.state.ending:
+        raise Refusal("not_ready", "The service was told to end.")
 
 
 class PortError(Exception):
