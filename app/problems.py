@@ -40,7 +40,7 @@ PROBLEMS = MappingProxyType(
         "invalid_tensor": Problem(
             422,
             "A tensor is not what the model takes or gives",
-            "GET /v2/models/{name} says what it does; the detail says where.",
+            "The detail says where; the metadata of the model has names, types and shapes.",
         ),
         "no_file": Problem(400, "No image was sent", "Send the image as body or as a file part."),
         "several_files": Problem(
