@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.choice import choose
 from app.api.errors import problem_response
 from app.api.infer import INFER, INFER_VERSION, infer
 from app.api.options import NoOptions, Options, PixelOptions, query_of
@@ -121,7 +122,10 @@ def image_route(path: str) -> tuple[str, dict[str, str]] | None:
 async def _answered(route: str, request: Request) -> Response:
     answer, options = IMAGE_ROUTES[route]
     try:
-        return await answer(request, query_of(request, options))
+        query = query_of(request, options)
+        in_path = "/".join(request.path_params.values())  # name, or name/version
+        choose(request, in_path or getattr(query, "model", None))
+        return await answer(request, query)
     except Refusal as refusal:
         return problem_response(request, refusal)
 

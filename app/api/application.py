@@ -1,4 +1,4 @@
-"""The ASGI application, put together from a running pipeline."""
+"""The ASGI application, put together from running models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.access.entrance import Entrance
 from app.api import errors, infer, login, open_inference, page, pixels, predict, service, watch
 from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
-from app.api.drift import publish_reference
+from app.api.drift import publish
 from app.api.ending import CloseAtEnd, told_to_end
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
@@ -26,7 +26,7 @@ from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
-from app.inference.pipeline import Pipeline
+from app.inference.models import Models
 from app.machine import visible_gpus
 from app.problems import PROBLEMS
 from app.settings import Settings
@@ -51,9 +51,9 @@ _SECURITY = {
 
 
 def create_application(
-    pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
+    models: Models, settings: Settings, entrance: Entrance | None = None
 ) -> FastAPI:
-    """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
+    """Build the application; it stops ``models`` when it shuts down. ``entrance`` is made of the
     settings unless given. Raises ``AuditError``."""
     entrance = entrance or Entrance(settings, shared_folder)
 
@@ -64,7 +64,7 @@ def create_application(
             if settings.metrics_port is not None:
                 await stack.enter_async_context(watch.listening(application))
             yield
-            pipeline.stop()
+            models.stop()
 
     application = FastAPI(
         title="Mammoseq",
@@ -77,7 +77,7 @@ def create_application(
         # An environment variable could otherwise make FastAPI report to a collector
         telemetry={"auto_configure": False},
     )
-    application.state.pipeline = pipeline
+    application.state.models = models
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
     application.state.entrance = entrance
@@ -110,13 +110,10 @@ def create_application(
     application.add_middleware(Protect)
     application.add_middleware(CloseAtEnd)
     _document(application)
-    manifest = pipeline.bundle.manifest
-    metrics.MODEL.labels(
-        manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
-    ).set(1)
+    for pipeline in models.all:
+        publish(pipeline)
     metrics.STARTED.labels(VERSION).set_to_current_time()
     metrics.GPU.set(visible_gpus())
-    publish_reference(pipeline)
     _begin_at_zero()
     return application
 

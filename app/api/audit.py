@@ -70,7 +70,7 @@ def noted_of(request: Request) -> Noted:
         request.state.request_id,
         request.state.who,
         request.client.host if request.client is not None else None,
-        state.pipeline.bundle,
+        request.state.pipeline.bundle,
         hashes=state.audit is not None,
     )
     request.state.noted = noted

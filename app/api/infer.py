@@ -18,13 +18,12 @@ from app.api.options import NoOptions, question_of
 from app.api.predict import every_image
 from app.api.protocol import HEADER_LENGTH, AnswerParameters, InferAnswer
 from app.api.results import Read, results_alone
-from app.api.served import pipeline_of
 from app.api.tensors import Asked, Output, asked_of, tensor_body
 from app.api.uploads import Limits, read_body
 from app.imaging.facts import Stated
 from app.inference.admission import Admission, Admitted
 from app.inference.exams import single_exam
-from app.inference.pipeline import Stopwatch, Terms
+from app.inference.pipeline import Pipeline, Stopwatch, Terms
 from app.problems import PROBLEMS, Refusal
 from app.render.result import StudyResult
 from app.settings import Settings
@@ -82,7 +81,7 @@ def _extra(*names: str) -> dict[str, Any]:
 async def infer(request: Request, options: Annotated[NoOptions, Query()]) -> Response:
     """Score images, each alone as `/predict` does: files as BYTES in `image`, or FP32 `pixels`
     that are preprocessed already. JSON, or JSON and binary tensor data behind it."""
-    pipeline = pipeline_of(request, **request.path_params)
+    pipeline: Pipeline = request.state.pipeline
     manifest = pipeline.bundle.manifest
     settings: Settings = request.app.state.settings
     admission: Admission = request.app.state.admission

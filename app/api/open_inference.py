@@ -19,9 +19,10 @@ from app.api.protocol import (
     ServerMetadata,
     TensorMetadata,
 )
-from app.api.served import pipeline_of
 from app.api.watch import check_live, check_ready
 from app.bundle import Manifest
+from app.inference.models import Models
+from app.inference.pipeline import Pipeline
 from app.inference.sessions import check_working
 from app.settings import Settings
 
@@ -51,45 +52,55 @@ async def ready(request: Request) -> Ready:
     return Ready(ready=True)
 
 
-@router.get("/v2/models/{name}", responses=documented("not_found"))
+@router.get("/v2/models/{name}", responses=documented("unknown_model"))
 async def model(request: Request, name: str) -> ModelMetadata:
     """What a model takes and gives."""
     return _described(request, name)
 
 
-@router.get("/v2/models/{name}/versions/{version}", responses=documented("not_found"))
+@router.get("/v2/models/{name}/versions/{version}", responses=documented("unknown_model"))
 async def model_version(request: Request, name: str, version: str) -> ModelMetadata:
     """What a version of a model takes and gives."""
     return _described(request, name, version)
 
 
-@router.get("/v2/models/{name}/ready", responses=documented("not_found", "not_ready"))
+@router.get("/v2/models/{name}/ready", responses=documented("unknown_model", "not_ready"))
 async def model_ready(request: Request, name: str) -> ModelReady:
     """Whether a model can be asked."""
     return _working(request, name)
 
 
 @router.get(
-    "/v2/models/{name}/versions/{version}/ready", responses=documented("not_found", "not_ready")
+    "/v2/models/{name}/versions/{version}/ready", responses=documented("unknown_model", "not_ready")
 )
 async def model_version_ready(request: Request, name: str, version: str) -> ModelReady:
     """Whether a version of a model can be asked."""
     return _working(request, name, version)
 
 
+def _named(request: Request, name: str, version: str | None) -> Pipeline:
+    models: Models = request.app.state.models
+    return models.named(name, version)
+
+
 def _working(request: Request, name: str, version: str | None = None) -> ModelReady:
-    check_working(pipeline_of(request, name, version).sessions)
+    check_working(_named(request, name, version).sessions)
     return ModelReady(name=name, ready=True)
 
 
 def _described(request: Request, name: str, version: str | None = None) -> ModelMetadata:
     settings: Settings = request.app.state.settings
-    bundle = pipeline_of(request, name, version).bundle
+    models: Models = request.app.state.models
+    bundle = _named(request, name, version).bundle
     manifest = bundle.manifest
     size = manifest.input
     return ModelMetadata(
         name=manifest.name,
-        versions=[manifest.version],
+        versions=[
+            pipeline.bundle.manifest.version
+            for pipeline in models.all
+            if pipeline.bundle.manifest.name == manifest.name
+        ],
         platform=_PLATFORM,
         inputs=[
             TensorMetadata(name=IMAGE, datatype="BYTES", shape=[_ANY]),

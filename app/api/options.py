@@ -60,6 +60,11 @@ class Wanted:
 class Options(BaseModel):
     """The query of a prediction."""
 
+    model: str | None = Field(
+        None,
+        description="`name` or `name/version` of a model of GET /v1/models; the service's default "
+        "if left out",
+    )
     operating_point: str | None = Field(
         None, description="name of an operating point; the model's default if left out"
     )
@@ -117,7 +122,7 @@ def wanted_of(request: Request, options: Options) -> Wanted:
     """What the query and the ``Accept`` header ask for. Raises ``Refusal``:
     ``unknown_operating_point``, ``unknown_class``, ``not_acceptable``, ``invalid_request``."""
     settings: Settings = request.app.state.settings
-    manifest = request.app.state.pipeline.bundle.manifest
+    manifest = request.state.pipeline.bundle.manifest
     question = question_of(manifest, options.operating_point, options.target)
     form = negotiated(", ".join(request.headers.getlist("accept")))  # RFC 9110 5.3
     chosen = _chosen(options.objects)

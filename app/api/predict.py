@@ -109,7 +109,7 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
     noted = noted_of(request)
     wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline: Pipeline = request.state.pipeline
     turn = request.state.admitted.turn
     request.state.model = pipeline.model
     received = await receive(request, _limits(settings))
@@ -163,7 +163,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     noted = noted_of(request)
     wanted = wanted_of(request, options)
     settings: Settings = request.app.state.settings
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline: Pipeline = request.state.pipeline
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
     request.state.model = pipeline.model

@@ -22,8 +22,8 @@ from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
 from app.api.watch import PortError, check_port
 from app.audit.log import AuditError, Log
-from app.bundle import BundleError, find_bundle, load_bundle
-from app.imaging.preprocess import PREPROCESSING_VERSION
+from app.bundle import BundleError, find_bundle
+from app.inference.models import Models, bundle_to_serve
 from app.inference.pipeline import Pipeline
 from app.inference.sessions import DeviceError, GraphError
 from app.machine import available_cores
@@ -73,12 +73,7 @@ def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
     check_port(settings)
     entrance = Entrance(settings, shared_folder)
-    bundle = load_bundle(find_bundle(settings.model_store, settings.model))
-    if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
-        raise BundleError(
-            f"{bundle.folder} needs preprocessing {bundle.manifest.preprocessing.version}, "
-            f"this service has {PREPROCESSING_VERSION}"
-        )
+    bundle = bundle_to_serve(find_bundle(settings.model_store, settings.model))
     pipeline = Pipeline(bundle, settings)
     LargeBodyProtocol.most_bytes = settings.max_body_bytes
     LargeBodyProtocol.takes_images = staticmethod(lambda path: image_route(path) is not None)
@@ -86,7 +81,7 @@ def _started(settings: Settings) -> FastAPI:
         _print_start(pipeline, settings)
         _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    application = create_application(pipeline, settings, entrance)
+    application = create_application(Models(pipeline), settings, entrance)
     log: Log | None = application.state.audit
     if log is not None and first_to("audit"):
         log.write_now(start_record(pipeline.bundle, application.version))
@@ -100,7 +95,7 @@ def _print_start(pipeline: Pipeline, settings: Settings) -> None:
         "processes": settings.processes,
         "workers_per_process": settings.workers,
         "ort_threads_per_call": settings.ort_threads,
-        "max_batch": pipeline.max_batch,
+        "max_batch": pipeline.compute.max_batch,
         "provider": pipeline.sessions.provider,
         "requests_per_process": settings.share_of(settings.max_requests),
         "bytes_in_flight_per_process": settings.share_of(settings.max_bytes_in_flight),

@@ -22,7 +22,7 @@ from app.api import errors
 from app.api.errors import documented
 from app.api.observe import Observe
 from app.api.protect import Protect
-from app.inference.pipeline import Pipeline
+from app.inference.models import Models
 from app.inference.sessions import check_working
 from app.problems import Refusal
 from app.settings import Settings
@@ -45,13 +45,9 @@ async def ready(request: Request) -> dict[str, str]:
     service does not start otherwise. And the device has not failed since, and the service was not
     told to end."""
     check_ready(request)
-    pipeline: Pipeline = request.app.state.pipeline
-    manifest = pipeline.bundle.manifest
-    return {
-        "status": "ready",
-        "model": f"{manifest.name}/{manifest.version}",
-        "provider": pipeline.sessions.provider,
-    }
+    models: Models = request.app.state.models
+    default = models.default
+    return {"status": "ready", "model": default.model, "provider": default.sessions.provider}
 
 
 @router.get("/metrics", response_class=Response)
@@ -62,8 +58,9 @@ async def prometheus() -> Response:
 
 def check_live(request: Request) -> None:
     """Raise ``Refusal`` (``not_ready``) once only a restart helps."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
+    models: Models = request.app.state.models
+    for pipeline in models.all:
+        check_working(pipeline.sessions)
 
 
 def check_ready(request: Request) -> None:

@@ -524,7 +524,7 @@ def test_a_body_that_is_packed_is_refused(server: Service, model: str) -> None:
 def test_another_model_is_refused_before_the_body_comes(server: Service, model: str) -> None:
     others = ("no-such/infer", f"{model}/versions/9.9.9/infer", "%7Bname%7D/infer", "a%0Ab/infer")
     for path in others:
-        refused(server.post(f"/v2/models/{path}", content=b""), "not_found")
+        refused(server.post(f"/v2/models/{path}", content=b""), "unknown_model")
     refused(server.get(f"/v2/models/{model}/config"), "not_found")
     assert server.get(f"/v2/models/{model}/infer").headers["allow"] == "POST"
 
@@ -541,7 +541,7 @@ def test_the_client_shows_code_and_reason(
         client.infer(model, [files_input([FILES[1][:500]])])
     assert refusal.value.status() == "422"
     assert refusal.value.message().startswith("broken_image: ")
-    with pytest.raises(InferenceServerException, match="not_found: "):
+    with pytest.raises(InferenceServerException, match="unknown_model: "):
         client.get_model_metadata("no-such-model")
 
 
