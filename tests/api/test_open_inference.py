@@ -4,6 +4,7 @@ numbers as ``/predict``, and nothing that can be sent makes it fail."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from app.imaging.decode import decode_reduced
 from app.imaging.preprocess import InputGeometry
 from app.imaging.reduced import preprocess_reduced
 from app.render.heatmap import encode_map
+from tests.api.test_gate import STRANGE
 from tests.api.test_refusals import refused
 from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
 from tests.serving import Service, serving
@@ -305,9 +307,9 @@ def test_parameters_do_what_the_query_of_predict_does(
 
 
 def test_what_the_gate_lets_through_with_a_warning_is_told(server: Service, model: str) -> None:
-    stripes = png(np.tile(np.uint8([0, 255] * 100), (400, 1)))
-    tensors = [image(FILES[0], stripes)]
-    code = posted(server, model, tensors).json()["code"]
+    strange, code = STRANGE["nipple cut off"]
+    tensors = [image(FILES[0], strange)]
+    assert refused(posted(server, model, tensors), code)["detail"].startswith("Image 1: ")
     found = outputs_of(posted(server, model, tensors, parameters={"gate": "warn"}))
     clean, warned = found["warnings"]["data"]
     assert clean == ""
@@ -534,9 +536,7 @@ def test_a_deadline_holds(server: Service, model: str) -> None:
     assert answer.json()["code"] in ("deadline_exceeded", "overloaded")
 
 
-def test_the_client_shows_code_and_reason(
-    client: triton.InferenceServerClient, model: str
-) -> None:
+def test_the_client_shows_code_and_reason(client: triton.InferenceServerClient, model: str) -> None:
     with pytest.raises(InferenceServerException) as refusal:
         client.infer(model, [files_input([FILES[1][:500]])])
     assert refusal.value.status() == "422"
@@ -591,14 +591,10 @@ def test_inferring_needs_the_scope_predict_and_metadata_read(
 def test_each_image_is_recorded_with_its_hash_and_result(
     guarded: tuple[Service, dict[str, str], Path], model: str
 ) -> None:
-    import hashlib
-
     service, keys, log = guarded
     bearer = {"Authorization": f"Bearer {keys['predict']}"}
     parameters = {"operating_point": "sensitivity-90", "laterality": "R"}
-    answer = posted(
-        service, model, [image(*FILES)], headers=bearer, parameters=parameters
-    )
+    answer = posted(service, model, [image(*FILES)], headers=bearer, parameters=parameters)
     found = outputs_of(answer)
     record = json.loads(log.read_bytes().splitlines()[-1])
     assert record["request_id"] == answer.json()["parameters"]["request_id"]
@@ -614,8 +610,6 @@ def test_each_image_is_recorded_with_its_hash_and_result(
 def test_pixels_are_recorded_by_the_hash_of_their_bytes(
     guarded: tuple[Service, dict[str, str], Path], bundle: Bundle, model: str
 ) -> None:
-    import hashlib
-
     service, keys, log = guarded
     bearer = {"Authorization": f"Bearer {keys['predict']}"}
     tensor, data = pixels_of(bundle)
