@@ -6,7 +6,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from app.render.heatmap import encode_map
 from tests.api.test_gate import STRANGE
 from tests.api.test_refusals import refused
 from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
-from tests.serving import Service, serving
+from tests.serving import REPOSITORY, Service, serving
 
 FILES = [real_dicom("explicit"), png(breast()), png(sixteen_bit(breast(700, 500, right=True)))]
 INFERRED = 'mammoseq_requests_total{route="/v2/models/{name}/infer",status="200"}'
@@ -631,3 +634,49 @@ def test_metrics_count_requests_by_the_pattern_of_the_address_and_scores_by_imag
 def test_names_in_a_file_are_nowhere_in_the_answer(server: Service, model: str) -> None:
     named = dicom(breast(), PatientName="MARKER^NAME", PatientID="MARKER-ID")
     assert "MARKER" not in posted(server, model, [image(named)]).text
+
+
+# what docs/open-inference.md says
+
+PAGE = (REPOSITORY / "docs" / "open-inference.md").read_text()
+CODE = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
+
+
+def example(language: str) -> str:
+    (text,) = [code for kind, code in CODE if kind == language]
+    return text
+
+
+def ran(server: Service, *command: str) -> str:
+    """What an example prints that is for port 8000."""
+    address = server.client.base_url.netloc.decode()
+    here = [part.replace("127.0.0.1:8000", address) for part in command]
+    done = subprocess.run(here, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_documented_request_gets_the_documented_answer(server: Service) -> None:
+    found = json.loads(ran(server, "bash", "-euo", "pipefail", "-c", example("sh")))
+    told = json.loads(example("json"))
+    for answer in (found, told):
+        answer["parameters"].pop("request_id")
+    (probability,) = found["outputs"][0]["data"]
+    assert told["outputs"][0].pop("data") == [pytest.approx(probability, abs=1e-4)]
+    found["outputs"][0].pop("data")
+    assert found == told
+
+
+def test_the_documented_client_prints_its_results(server: Service) -> None:
+    printed = ran(server, sys.executable, "-c", example("python")).splitlines()
+    assert re.fullmatch(r"\[0\.24\d+ 0\.24\d+\]", printed[0])
+    assert printed[1:] == ["(2, 16, 10)", DISCLAIMER]
+
+
+def test_every_output_and_address_is_documented(server: Service) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `\[n", PAGE, re.MULTILINE)
+    assert dict(rows) == {"image": "BYTES", "pixels": "FP32"} | OUTPUTS
+    paths = [path for path in server.get("/openapi.json").json()["paths"] if path[:3] == "/v2"]
+    assert len(paths) == 9
+    for path in paths:
+        end = path.replace("/v2/models/{name}", "...") if "versions" in path else path
+        assert f"{end}`" in PAGE, path
