@@ -39,11 +39,10 @@ class InputIn(BaseModel):
     name: str = Field(json_schema_extra={"enum": [IMAGE, PIXELS]})
     shape: Annotated[list[_Count], Field(max_length=8)]
     datatype: str = Field(json_schema_extra={"enum": ["BYTES", "FP32"]})
-    parameters: InputParameters = InputParameters()
+    parameters: InputParameters | None = None
     data: list[Any] | None = Field(
         None,
         description="of `image` base64 of each file; of `pixels` numbers row by row, nested or not",
-        json_schema_extra={"items": {}},
     )
 
 
@@ -57,7 +56,7 @@ class OutputParameters(BaseModel):
 
 class OutputIn(BaseModel):
     name: str = Field(json_schema_extra={"enum": list(OUTPUTS)})
-    parameters: OutputParameters = OutputParameters()
+    parameters: OutputParameters | None = None
 
 
 class RequestParameters(BaseModel):
@@ -104,9 +103,11 @@ class InferIn(BaseModel):
         }
     )
     id: str | None = Field(None, description="comes back with the answer")
-    parameters: RequestParameters = RequestParameters()
-    inputs: list[InputIn] = Field(description="one: `image` or `pixels`")
-    outputs: list[OutputIn] = Field([], description="those that are wanted; all if left out")
+    parameters: RequestParameters | None = None
+    inputs: list[InputIn] = Field(max_length=8, description="one: `image` or `pixels`")
+    outputs: list[OutputIn] | None = Field(
+        None, max_length=16, description="those that are wanted; all if left out"
+    )
 
 
 class TensorParameters(BaseModel):

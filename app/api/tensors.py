@@ -96,13 +96,9 @@ def asked_of(
         pixels = _pixels(tensor, part, takes, most)
     else:
         raise Refusal("invalid_tensor", f"inputs.0.name: {IMAGE} or {PIXELS} is expected.")
-    return Asked(
-        asked.id,
-        files,
-        pixels,
-        _wanted(asked.outputs, asked.parameters.binary_data_output),
-        asked.parameters,
-    )
+    parameters = asked.parameters or RequestParameters()
+    outputs = _wanted(asked.outputs or [], parameters.binary_data_output)
+    return Asked(asked.id, files, pixels, outputs, parameters)
 
 
 def tensor_body(name: str, output: Output, *, binary: bool) -> tuple[TensorBody, bytes]:
@@ -151,7 +147,7 @@ def _binary_parts(inputs: Sequence[InputIn], rest: memoryview) -> Iterator[memor
     """What each input has behind the JSON, None if nothing. Raises ``Refusal`` unless all fits."""
     place = 0
     for number, tensor in enumerate(inputs):
-        size = tensor.parameters.binary_data_size
+        size = tensor.parameters.binary_data_size if tensor.parameters else None
         if (size is None) == (tensor.data is None):
             raise Refusal(
                 "invalid_tensor", f"inputs.{number}: either data or binary_data_size is expected."
@@ -254,5 +250,9 @@ def _wanted(outputs: Sequence[OutputIn], binary: bool) -> list[Wanted]:
         raise Refusal("invalid_tensor", f"outputs: each once, of {', '.join(OUTPUTS)}.")
     if not outputs:
         return [Wanted(name, binary) for name in OUTPUTS]
-    said = [(output.name, output.parameters.binary_data) for output in outputs]
-    return [Wanted(name, binary if own is None else own) for name, own in said]
+    return [Wanted(output.name, _is_binary(output, binary)) for output in outputs]
+
+
+def _is_binary(output: OutputIn, otherwise: bool) -> bool:
+    own = output.parameters.binary_data if output.parameters else None
+    return otherwise if own is None else own

@@ -339,6 +339,14 @@ def test_parameters_that_others_have_are_let_be(
     )
 
 
+def test_what_is_left_out_may_be_null(server: Service, model: str) -> None:
+    tensor = image(FILES[1]) | {"parameters": None}
+    outputs = [{"name": "prediction", "parameters": None}]
+    left_out = {"id": None, "parameters": None}
+    outputs_of(posted(server, model, [tensor], outputs=outputs, **left_out))
+    assert list(outputs_of(posted(server, model, [tensor], outputs=None))) == list(OUTPUTS)
+
+
 # what is refused
 
 
@@ -395,6 +403,7 @@ WRONG = {
     "data in shared memory": (
         [image(FILES[1], data=None, parameters={"shared_memory_region": "x"})], "invalid_tensor",
     ),
+    "countless inputs": ([image(FILES[1])] * 9, "invalid_json"),
     "no list of inputs": ({"image": 1}, "invalid_json"),
     "pixels of another size": (
         [{"name": "pixels", "datatype": "FP32", "shape": [1, 2, 2, 1], "data": [0] * 4}],
@@ -447,7 +456,8 @@ def test_of_several_images_the_one_that_is_wrong_is_named(server: Service, model
         ({"parameters": {"target": "no such"}}, "unknown_class"),
         ({"parameters": {"gate": "open"}}, "invalid_json"),
         ({"parameters": {"binary_data_output": "yes"}}, "invalid_json"),
-        ({"parameters": None}, "invalid_json"),
+        ({"parameters": []}, "invalid_json"),
+        ({"outputs": [{"name": "heatmap"}] * 17}, "invalid_json"),
         ({"id": 42}, "invalid_json"),
     ],
 )
