@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     store_seconds: float = Field(
         5, ge=0, description="how often the store is looked at for new versions; 0: never"
     )
+    model_key: Path | None = Field(
+        None,
+        description="file of public keys (PEM), one of which must have signed the bundle "
+        "(docs/signed-bundles.md)",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start when the GPU is not really in use"
     )

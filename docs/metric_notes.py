@@ -39,7 +39,9 @@ LABELS = {
 
 NOTES = {
     "mammoseq_requests_total": Note(
-        "requests", "5xx of `/predict` and `/predict/series`: more than one in 200 breaks the goal."
+        "requests",
+        "5xx of `/predict`, `/predict/series` and `/v2/.../infer`: more than one in 200 breaks the "
+        "goal.",
     ),
     "mammoseq_problems_total": Note(
         "requests",
@@ -96,8 +98,8 @@ NOTES = {
     ),
     "mammoseq_model_info": Note(
         "1 or 0",
-        "Two versions for longer than a rollout that are not meant; `CPUExecutionProvider` beside a "
-        "GPU.",
+        "Two versions for longer than a rollout that are not meant; `CPUExecutionProvider` beside "
+        "a GPU.",
     ),
     "mammoseq_models_refused_total": Note(
         "versions, each process", "At all: somebody has put a bad version into the store."

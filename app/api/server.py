@@ -15,7 +15,7 @@ from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
-from app.api.admit import IMAGE_ROUTES
+from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
@@ -75,7 +75,8 @@ def _started(settings: Settings) -> FastAPI:
     entrance = Entrance(settings, shared_folder)
     store = Store(settings)
     models = Models(*store.start())
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
+    LargeBodyProtocol.most_bytes = settings.max_body_bytes
+    LargeBodyProtocol.takes_images = staticmethod(lambda path: image_route(path) is not None)
     if first_to("print"):
         _print_start(models, settings)
         _print_access(entrance, settings)
@@ -101,16 +102,19 @@ def _print_start(models: Models, settings: Settings) -> None:
     }
     for pipeline in models.all:
         manifest, roles = pipeline.bundle.manifest, models.roles(pipeline)
+        signer = pipeline.bundle.signed_by
         model = {
             "model": pipeline.model,
             "roles": roles,
             "sha256": pipeline.bundle.sha256,
+            "signed_by": signer,
             "provider": pipeline.sessions.provider,
             "intended_use": manifest.intended_use,
         }
         others = "" if roles == ["default"] else f" ({', '.join(roles)})"
         text = (
             f"model {pipeline.model}{others} sha256={pipeline.bundle.sha256[:12]} "
+            f"{f'signed by {signer[:12]} ' if signer else ''}"
             f"on {pipeline.sessions.provider}; {manifest.intended_use}"
         )
         logs.at_start(settings.log_format, "model", model, text)

@@ -36,7 +36,7 @@ def bundle_to_serve(folder: Path, settings: Settings) -> Bundle:
 
     Raises ``BundleError``.
     """
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, settings.model_key)
     if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
         raise BundleError(
             f"{bundle.folder} needs preprocessing {bundle.manifest.preprocessing.version}, "
