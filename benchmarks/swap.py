@@ -1,7 +1,7 @@
 """``python -m benchmarks.swap``: what several models cost in memory, and what a swap costs in time.
 
 Versions of the shipped model are made that differ in nothing but their number. The service is
-started with one to four of them, and its resident memory is read after the same requests to each.
+started with one to three of them, and its resident memory is read after the same requests to each.
 Then one client scores and another asks for ``/healthz/live`` while a new version is dropped into
 the store: the longest answers until that version answers are compared with those before.
 """
@@ -36,8 +36,8 @@ from app.settings import Settings
 from benchmarks.inputs import synthetic_files
 from benchmarks.service import Service, ServiceError, running_service
 
-_MODELS = 4
-_REQUESTS = 30  # to each model
+_MODELS = 3
+_REQUESTS = 20  # to each model
 _LOOK_SECONDS = 1.0
 _BEFORE_SECONDS = 5.0
 
