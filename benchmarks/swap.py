@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -48,7 +49,7 @@ class Asked:
     def __init__(self, service: Service, method: str, path: str, body: bytes | None) -> None:
         self.answers: list[tuple[float, float, int]] = []
         self._over = threading.Event()
-        self._ask = lambda: service.fetch(method, path, body)[0]
+        self._ask = partial(service.fetch, method, path, body)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -62,7 +63,7 @@ class Asked:
     def _run(self) -> None:
         while not self._over.is_set():
             at = time.monotonic()
-            status = self._ask()
+            status, _ = self._ask()
             self.answers.append((at, time.monotonic() - at, status))
 
 
