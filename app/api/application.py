@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -22,6 +23,7 @@ from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
+from app.api.traces import collector_of
 from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
@@ -51,8 +53,9 @@ def create_application(
     pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
 ) -> FastAPI:
     """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
-    settings unless given. Raises ``AuditError``."""
+    settings unless given. Raises ``AuditError``, ``TracesError``."""
     entrance = entrance or Entrance(settings, shared_folder)
+    collector = collector_of(settings, VERSION)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -62,6 +65,8 @@ def create_application(
                 await stack.enter_async_context(watch.listening(application))
             yield
             pipeline.stop()
+            if collector is not None:
+                await asyncio.to_thread(collector.stop)
 
     application = FastAPI(
         title="Mammoseq",
@@ -101,7 +106,7 @@ def create_application(
     application.add_middleware(Admit, admission=application.state.admission)
     application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
     application.add_middleware(Audit, log=application.state.audit)
-    application.add_middleware(Observe)
+    application.add_middleware(Observe, collector=collector)
     application.add_middleware(Protect)
     application.add_middleware(CloseAtEnd)
     _document(application)

@@ -29,6 +29,7 @@ from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_
 from app.problems import PROBLEMS, Refusal
 from app.render.result import StudyResult
 from app.settings import Settings
+from app.tracing.spans import span
 
 router = APIRouter()
 
@@ -112,7 +113,8 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
     pipeline: Pipeline = request.app.state.pipeline
     turn = request.state.admitted.turn
     request.state.model = pipeline.model
-    received = await receive(request, _limits(settings))
+    with span("receive"):
+        received = await receive(request, _limits(settings))
     watch = Stopwatch()
 
     def work() -> Response:
@@ -167,12 +169,14 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
     request.state.model = pipeline.model
-    body = await receive(request, limits)
+    with span("receive"):
+        body = await receive(request, limits)
     watch = Stopwatch()
 
     def parse() -> tuple[tuple[Upload, ...], str | None]:
-        received = parse_files(body, limits) if isinstance(body, bytes) else body
-        return unpacked(received.files, limits), received.series
+        with span("unpack"):
+            received = parse_files(body, limits) if isinstance(body, bytes) else body
+            return unpacked(received.files, limits), received.series
 
     files, description = await pipeline.run(turn, parse, image=False)
     stated = stated_of(files, description) if description else [Stated()] * len(files)

@@ -42,6 +42,7 @@ from app.inference.sessions import ExamReading, Features, Sessions
 from app.inference.workers import Turn, Workers
 from app.problems import Refusal
 from app.settings import Settings
+from app.tracing import spans
 
 T = TypeVar("T")
 
@@ -100,7 +101,8 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with spans.span(name):
+            yield
         spent = time.perf_counter() - start
         with self._lock:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
@@ -152,13 +154,19 @@ class Pipeline:
 
     async def run(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> T:
         """Do ``work`` on a worker: an ``image``, or something small around several."""
-        since = time.perf_counter()
+        since, parent = time.perf_counter(), spans.under_way()
+        waited = spans.waiting("queue")
 
         def begun() -> T:
             metrics.QUEUE_SECONDS.observe(time.perf_counter() - since)
-            return work()
+            waited()
+            with spans.within(parent):
+                return work()
 
-        return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+        try:
+            return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+        finally:
+            waited()  # also what was given up before its turn came
 
     async def look_at_all(
         self,
@@ -173,9 +181,10 @@ class Pipeline:
 
         async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
             try:
-                return await self.run(
-                    turn, partial(self.look_at, index, data, said, terms, turn, watch)
-                )
+                with spans.span("image", {"mammoseq.image": index}):
+                    return await self.run(
+                        turn, partial(self.look_at, index, data, said, terms, turn, watch)
+                    )
             except Refusal as refusal:
                 return refusal
 
@@ -203,6 +212,8 @@ class Pipeline:
         turn.check()
         key = None if alone and not terms.header else hashlib.sha256(data).hexdigest()
         known = None if alone else self._remembered.get((key, terms.long_side))
+        if known is not None:
+            spans.note({"mammoseq.remembered": True})
         look = known or self._look(data, terms, turn, watch)
         if look.faults and terms.gate == "refuse":
             raise Refusal(look.faults[0].code, look.faults[0].detail)
