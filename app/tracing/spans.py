@@ -131,8 +131,9 @@ def note(attributes: Attributes) -> None:
 
 
 def _code_of(error: BaseException) -> str:
-    """The stable code of a refusal, else the type: messages may quote a file."""
-    code = getattr(error, "code", None)
+    """The stable code of a refusal of ours, else the type: messages may quote a file."""
+    ours = type(error).__module__.startswith("app.")
+    code = getattr(error, "code", None) if ours else None
     return code if isinstance(code, str) and _CODE.fullmatch(code) else type(error).__name__
 
 
