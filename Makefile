@@ -75,6 +75,9 @@ requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --extra tracing -c requirements/serve.txt pyproject.toml \
+	  -o requirements/serve-tracing.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
 
 clean: ## remove the environments and caches
