@@ -37,8 +37,9 @@ def collector_of(settings: Settings, version: str) -> Collector | None:
 
 
 def begun(collector: Collector, scope: Scope, caller: Caller | None) -> Span | None:
-    """The span of a request that has just come; None if its caller wants none."""
-    return collector.begin(_method(scope), caller, "server")
+    """The span of a request that has just come; None if it is not recorded."""
+    span = collector.begin(_method(scope), caller, "server")
+    return span if span.recorded else None
 
 
 def end(span: Span, scope: Scope, route: str, status: int) -> None:

@@ -139,7 +139,9 @@ def _read(
 
 def _name(study_hash: str, begun: Span | None) -> str:
     """What a study is called in the log: with its trace, if there is one."""
-    return study_hash if begun is None else f"{study_hash} trace_id={begun.trace_id}"
+    if begun is None or not begun.recorded:
+        return study_hash
+    return f"{study_hash} trace_id={begun.trace_id}"
 
 
 def _count(fault: Unavailable) -> None:

@@ -68,11 +68,10 @@ class Collector:
         self._tracer = provider.get_tracer("mammoseq")
         logging.getLogger(_EXPORTERS_LOG).addFilter(_Seldom())
 
-    def begin(self, name: str, caller: Caller | None, kind: Kind) -> Span | None:
-        """The first span of this process in a trace; None if nobody wants it."""
+    def begin(self, name: str, caller: Caller | None, kind: Kind) -> Span:
+        """The first span of this process in a trace."""
         parent = Context() if caller is None else _within(caller)
-        begun = self._tracer.start_span(name, parent, _KINDS[kind])
-        return _Span(self._tracer, begun) if begun.is_recording() else None
+        return _Span(self._tracer, self._tracer.start_span(name, parent, _KINDS[kind]))
 
     def stop(self) -> None:
         """Send what waits, as far as a few seconds allow."""
@@ -83,6 +82,10 @@ class _Span(Span):
     def __init__(self, tracer: Tracer, span: OtelSpan) -> None:
         self._tracer = tracer
         self._span = span
+
+    @property
+    def recorded(self) -> bool:
+        return self._span.is_recording()
 
     @property
     def trace_id(self) -> str:

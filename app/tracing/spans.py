@@ -36,6 +36,11 @@ class Span(Protocol):
     address."""
 
     @property
+    def recorded(self) -> bool:
+        """Whether it will be told, and those below it; else it only passes on that it is not."""
+        ...
+
+    @property
     def trace_id(self) -> str: ...
 
     @property

@@ -77,9 +77,7 @@ def test_what_is_too_much_for_a_collector_that_hangs_is_dropped_and_counted() ->
         made, longest = 10_000, 0.0
         for _ in range(made):
             began = time.perf_counter()
-            begun = begins.begin("it", None, "internal")
-            assert begun is not None
-            begun.end()
+            begins.begin("it", None, "internal").end()
             longest = max(longest, time.perf_counter() - began)
         assert longest < 2, "it was waited for"
         assert told["dropped"] >= made - 4096 - 512
@@ -93,13 +91,10 @@ def test_collector_that_comes_back_is_told_again() -> None:
     with collecting() as received:
         received.answer = lambda: 500
         begins = collector(received, told)
-        for _ in range(2):
-            begun = begins.begin("it", None, "internal")
-            assert begun is not None
-            begun.end()
-            until(lambda: sum(told.values()))
-            received.answer = lambda: 200
-            until(lambda: told["failed"])
+        begins.begin("it", None, "internal").end()
+        until(lambda: told["failed"])
+        received.answer = lambda: 200
+        begins.begin("it", None, "internal").end()
         until(lambda: told["exported"])
         begins.stop()
         assert (told, len(received.spans)) == ({"failed": 1, "exported": 1}, 1)
@@ -115,10 +110,8 @@ def test_variables_of_opentelemetry_say_more_of_the_process_and_open_the_collect
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")  # is not used
     with collecting() as received:
         begins = collector(received, Counter())
-        assert begins.begin("it", None, "server") is None
-        begun = begins.begin("it", Caller(TRACE, SPAN, sampled=True), "server")
-        assert begun is not None
-        begun.end()
+        begins.begin("not chosen", None, "server").end()
+        begins.begin("it", Caller(TRACE, SPAN, sampled=True), "server").end()
         begins.stop()
         (told,) = received.spans
         (headers,) = received.headers
@@ -127,10 +120,17 @@ def test_variables_of_opentelemetry_say_more_of_the_process_and_open_the_collect
     assert (named["x-tenant"], named["content-encoding"]) == ("north", "gzip")
 
 
-def test_caller_who_wants_no_trace_has_none() -> None:
+def test_caller_who_wants_no_trace_has_none_and_whom_we_call_is_told_so() -> None:
     with collecting() as received:
         begins = collector(received, Counter())
-        assert begins.begin("it", Caller(TRACE, SPAN, sampled=False), "server") is None
+        begun = begins.begin("it", Caller(TRACE, SPAN, sampled=False), "server")
+        assert not begun.recorded
+        with ended(begun), span("below", kind="client"):
+            below = under_way()
+            assert below is not None
+            found = caller_of(below.traceparent)
+        assert found is not None
+        assert (found.trace_id, found.sampled) == (TRACE, False)
         begins.stop()
         assert not received.bodies
 
