@@ -27,7 +27,7 @@ def collector_of(settings: Settings, version: str) -> Collector | None:
     if settings.traces_url is None:
         return None
     try:
-        from app.tracing.collector import Collector  # not above: an extra, and 10 MB
+        from app.tracing.collector import Collector  # not above: an extra
     except ImportError:
         raise TracesError(
             "MAMMOSEQ_TRACES_URL needs the extra `tracing`: pip install 'mammoseq[tracing]'"

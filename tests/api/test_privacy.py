@@ -24,7 +24,7 @@ SHORT = "ZQXJK"  # fits everywhere, and looks like a code
 UID = "1.2.826.0.1.4711471147114711"
 BIRTH = "19470811"
 STUDY = "1.2.826.0.1.0815.0815"  # a request id, which the log keeps and traces do not
-TRACED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACED = f"00-{'0af7' * 8}-{'b7ad' * 4}-01"
 # By value representation, what a tag of it is filled with (PS3.5 6.2)
 FILLING = {
     "PN": f"{MARKER}^{SHORT}",

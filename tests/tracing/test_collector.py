@@ -15,7 +15,7 @@ from app.tracing.spans import Caller, caller_of, ended, span, under_way, waiting
 from tests.collector import Received, collecting
 from tests.serving import free_port
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = "0af7" * 8
 SPAN = "00f067aa0ba902b7"
 
 
