@@ -25,7 +25,8 @@ OURS = ("app", "training", "export", "benchmarks")
 MAY_IMPORT = {
     "app": (),
     "app.imaging": ("app.imaging", "app.problems"),
-    "app.bundle": (),
+    "app.bundle": ("app.signature",),
+    "app.signature": (),
     "app.figures": ("app.bundle",),
     "app.problems": (),
     "app.machine": (),
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     ),
     "export": (
         "export", "training.models", "training.manifest", "app.imaging", "app.inference",
-        "app.bundle", "app.figures", "app.problems",
+        "app.bundle", "app.signature", "app.figures", "app.problems",
     ),
 }  # fmt: skip
 # What only training and export may load: none of it is installed where the service runs.

@@ -208,9 +208,8 @@ def test_collector_that_hangs_is_waited_for_neither_by_requests_nor_at_the_end(
     with collecting() as received:
         received.answer = lambda: time.sleep(300) or 200
         with serving(bundle_folder, tmp_path, traces_url=received.url) as service:
-            for _ in range(2):
+            for _ in range(20):
                 assert service.post("/predict", content=IMAGE).status_code == 200
-                until(lambda: service.metric(FAILED) > 0)  # it was waited for long enough
             began = time.monotonic()
             assert service.terminate() == 0
             assert time.monotonic() - began < 30
