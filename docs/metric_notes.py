@@ -39,7 +39,9 @@ LABELS = {
 
 NOTES = {
     "mammoseq_requests_total": Note(
-        "requests", "5xx of `/predict` and `/predict/series`: more than one in 200 breaks the goal."
+        "requests",
+        "5xx of `/predict`, `/predict/series` and `/v2/.../infer`: more than one in 200 breaks the "
+        "goal.",
     ),
     "mammoseq_problems_total": Note(
         "requests",

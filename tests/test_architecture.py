@@ -138,7 +138,7 @@ def _answered_codes(path: Path) -> Iterator[str]:
     for node in ast.parse(path.read_text()).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         names = {target.id for target in targets if isinstance(target, ast.Name)}
-        if names & {"_IMAGE_CODES", "_SERIES_CODES", "_LOGIN_CODES"}:
+        if names & {"_IMAGE_CODES", "_SERIES_CODES", "_LOGIN_CODES", "_OTHER_CODES"}:
             continue
         documenting = {
             id(inner)

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service, watch
+from app.api import errors, infer, login, open_inference, page, pixels, predict, service, watch
 from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
 from app.api.drift import publish
@@ -22,6 +22,7 @@ from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
+from app.api.protocol import InferIn
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.api.shadow import Shadow
 from app.api.swap import following
@@ -36,6 +37,8 @@ from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.5.0"
+# Of bodies and a header that routes read themselves, and of every problem
+_DESCRIBED = (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, InferIn, login.Credentials)
 # Either; none is needed where the service is open
 _SECURITY = {
     "key": {
@@ -111,6 +114,8 @@ def create_application(
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
+    application.include_router(open_inference.router)
+    application.include_router(infer.router)
     application.include_router(page.router)
     application.mount("/web", page.files)
     errors.install(application)
@@ -158,7 +163,7 @@ def _document(application: FastAPI) -> None:
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, login.Credentials):
+        for model in _DESCRIBED:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         schema["components"]["securitySchemes"] = _SECURITY

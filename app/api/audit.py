@@ -43,7 +43,11 @@ class Noted:
     def requester(self) -> Requester:
         return Requester(self.who.name if self.who is not None else None, self.address)
 
-    def look_at(self, files: Sequence[bytes], keys: Mapping[int, str | None] | None = None) -> None:
+    def look_at(
+        self,
+        files: Sequence[bytes | memoryview],
+        keys: Mapping[int, str | None] | None = None,
+    ) -> None:
         """Note the files, of some of which the hash is known. Computes: call it on a worker."""
         if self.hashes:
             known = keys or {}

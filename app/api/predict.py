@@ -195,7 +195,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     def work() -> Response:
         noted.look_at(contents, keys_of(seen))
         if description:
-            images = _all(seen)
+            images = every_image(seen)
             sent = [image.sent for image in images.values()]
             side = next((image.laterality for image in sent if image.laterality), None)
             breasts: Sequence[Breast] = [Breast(side, order_exams(sent))]
@@ -221,7 +221,7 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     return await pipeline.run(turn, work, image=False)
 
 
-def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
+def every_image(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
     """Every image, by its index. Raises the first ``Refusal``, naming the image."""
     images: dict[int, Encoded] = {}
     for index, image in enumerate(seen):

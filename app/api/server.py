@@ -15,7 +15,7 @@ from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
-from app.api.admit import IMAGE_ROUTES
+from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
@@ -84,7 +84,8 @@ def _started(settings: Settings) -> FastAPI:
     entrance = Entrance(settings, shared_folder)
     store = Store(settings)
     models = Models(*store.start())
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
+    LargeBodyProtocol.most_bytes = settings.max_body_bytes
+    LargeBodyProtocol.takes_images = staticmethod(lambda path: image_route(path) is not None)
     if first_to("print"):
         _print_start(models, settings)
         _print_access(entrance, settings)

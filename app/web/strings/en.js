@@ -42,6 +42,7 @@ const problems = {
   invalid_multipart: "The files did not arrive as they should.",
   broken_archive: "The zip archive cannot be read.",
   invalid_json: "The request is not valid.",
+  invalid_tensor: "A tensor is not what the model takes.",
   no_file: "No image was sent.",
   several_files: "More than one image was sent.",
   invalid_series: "The description of the exams is not valid.",
