@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from app.tracing.collector import Collector
 
 _CLIENT_GONE = 499  # counted only: there is nobody to answer
-_WATCHED = ("/healthz/", "/metrics")  # every few seconds: only what goes wrong is logged
+# Every few seconds: only what goes wrong is logged
+_WATCHED = ("/healthz/", "/metrics", "/v2/health/")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
