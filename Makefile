@@ -78,7 +78,10 @@ requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
+	  --no-header --extra tracing -c requirements/serve.txt pyproject.toml \
+	  -o requirements/serve-tracing.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras -c requirements/serve-tracing.txt pyproject.toml -o requirements/dev.txt
 
 clean: ## remove the environments and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
