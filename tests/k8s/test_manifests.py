@@ -343,6 +343,20 @@ def test_bundles_can_come_from_a_volume(tmp_path):
     assert mount["readOnly"]
     (volume,) = [each for each in pod["volumes"] if each["name"] == "models"]
     assert volume["persistentVolumeClaim"]["readOnly"]
+
+
+def test_only_signed_bundles_can_be_asked_for(tmp_path):
+    pod = rendered_with("signed-models", tmp_path)["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (key,) = [each["value"] for each in container["env"] if each["name"] == "MAMMOSEQ_MODEL_KEY"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "model-key"]
+    assert mount["readOnly"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "model-key"]
+    (item,) = volume["configMap"]["items"]
+    assert key == f"{mount['mountPath']}/{item['path']}"
+    assert not volume["configMap"].get("optional"), "without its key no pod must start"
+
+
 def test_monitoring_renders_alerts_and_a_dashboard_that_grafana_finds():
     monitoring = REPOSITORY / "k8s" / "monitoring"
     rendered = subprocess.run(
