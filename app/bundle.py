@@ -326,18 +326,46 @@ def _read(path: Path) -> bytes:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def find_bundle(store: Path, name: str | None) -> Path:
-    """The newest version of the named model, or of the only model, in a store.
+def find_bundle(store: Path, asked: str | None) -> Path:
+    """The version that is ``asked`` for as ``name/version``, the newest one of a ``name``, or that
+    of the only model in a store.
 
     Raises ``BundleError`` when there is none, or several and no name.
     """
-    if not store.is_dir():
-        raise BundleError(f"{store} is not a folder")
-    names = [name] if name else sorted(p.name for p in store.iterdir() if p.is_dir())
+    return find_versions(store, asked)[0]
+
+
+def find_versions(store: Path, asked: str | None) -> list[Path]:
+    """The versions that ``find_bundle`` may mean, the newest first; at least one.
+
+    Raises ``BundleError`` when there is none, or several models and no name.
+    """
+    if asked is None:
+        name, version = _only_name(store), ""
+    else:
+        name, _, version = asked.partition("/")
+        if not re.fullmatch(f"{NAME}(/{VERSION})?", asked):
+            raise BundleError(f"{asked} is neither a `name` nor a `name/version` of a model")
+    folder = store / name
+    try:
+        found = [entry for entry in folder.iterdir() if re.fullmatch(VERSION, entry.name)]
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error.strerror}") from None
+    wanted = [entry for entry in found if version in ("", entry.name)]
+    if not wanted:
+        raise BundleError(f"{folder} holds no version {version or 'of a model'}")
+    return sorted(
+        wanted, key=lambda entry: tuple(int(part) for part in entry.name.split(".")), reverse=True
+    )
+
+
+def _only_name(store: Path) -> str:
+    try:
+        names = [p.name for p in store.iterdir() if re.fullmatch(NAME, p.name) and p.is_dir()]
+    except OSError:
+        raise BundleError(f"{store} is not a folder") from None
     if len(names) != 1:
         raise BundleError(f"{store} holds {len(names)} models; set MAMMOSEQ_MODEL to choose one")
-    folder = store / names[0]
-    versions = [p for p in folder.glob("*") if re.fullmatch(VERSION, p.name)]
-    if not versions:
-        raise BundleError(f"{folder} holds no version of a model")
-    return max(versions, key=lambda p: tuple(int(part) for part in p.name.split(".")))
+    return names[0]

@@ -59,6 +59,7 @@ PROBLEMS = MappingProxyType(
         "unknown_class": Problem(
             422, "The model has no such class", "GET /v1/models lists the classes."
         ),
+        "unknown_model": Problem(404, "There is no such model", "GET /v1/models lists them."),
         # who may come in
         "login_required": Problem(
             401, "Only for users and keys", "Log in, or send `Authorization: Bearer KEY`."

@@ -18,10 +18,12 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.choice import choose
 from app.api.errors import problem_response
 from app.api.options import Options, PixelOptions, query_of
 from app.api.pixels import pixels
 from app.api.predict import predict, predict_series
+from app.api.shadow import Answered, Shadow
 from app.inference.admission import Admission, Admitted
 from app.memory import give_back
 from app.problems import Refusal
@@ -42,9 +44,10 @@ class Admit:
     """ASGI middleware that answers what is sent images. The work is abandoned when the deadline
     passes or the client goes; what it holds in memory counts until the answer was sent."""
 
-    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, admission: Admission, shadow: Shadow) -> None:
         self._app = app
         self._admission = admission
+        self._shadow = shadow
         self._idle: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +68,9 @@ class Admit:
             await response(scope, receive, send)
         finally:
             self._admission.release(admitted)
+        answered: Answered | None = scope["state"].pop("answered", None)
+        if answered is not None and response.status_code == 200:
+            self._shadow.follow(answered)
 
     async def _answer(
         self, scope: Scope, receive: Receive, admitted: Admitted, patience: float | None
@@ -101,7 +107,9 @@ class Admit:
 async def _answered(request: Request) -> Response:
     answer, options = IMAGE_ROUTES[request.scope["path"]]
     try:
-        return await answer(request, query_of(request, options))
+        query = query_of(request, options)
+        choose(request, getattr(query, "model", None))
+        return await answer(request, query)
     except Refusal as refusal:
         return problem_response(request, refusal)
 

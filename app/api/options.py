@@ -16,7 +16,7 @@ from app.api.results import Question
 from app.api.schemas import ObjectKind, ViewIn
 from app.api.uploads import first_fault
 from app.imaging.facts import Laterality, Stated
-from app.inference.pipeline import Gate, Terms
+from app.inference.pipeline import Gate, Pipeline, Terms
 from app.problems import Refusal
 from app.render.result import CAPTURE_LONG_SIDE
 from app.settings import Settings
@@ -59,6 +59,11 @@ class Wanted:
 class Options(BaseModel):
     """The query of a prediction."""
 
+    model: str | None = Field(
+        None,
+        description="`name` or `name/version` of a model of GET /v1/models; the service's default "
+        "if left out",
+    )
     operating_point: str | None = Field(
         None, description="name of an operating point; the model's default if left out"
     )
@@ -108,11 +113,11 @@ def query_of(request: Request, options: type[Query]) -> Query:
         raise Refusal("invalid_request", f"query.{first_fault(error)}") from None
 
 
-def wanted_of(request: Request, options: Options) -> Wanted:
-    """What the query and the ``Accept`` header ask for. Raises ``Refusal``:
+def wanted_of(request: Request, options: Options, pipeline: Pipeline) -> Wanted:
+    """What the query and the ``Accept`` header ask of a model. Raises ``Refusal``:
     ``unknown_operating_point``, ``unknown_class``, ``not_acceptable``, ``invalid_request``."""
     settings: Settings = request.app.state.settings
-    manifest = request.app.state.pipeline.bundle.manifest
+    manifest = pipeline.bundle.manifest
     point = manifest.operating_point(options.operating_point)
     if point is None:
         raise Refusal(
