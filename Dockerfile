@@ -24,28 +24,28 @@ RUN if ! command -v python3 > /dev/null; then \
 
 
 FROM python AS builder
-# Where `make wheels` has left the wheels in dist/wheels, pip among them, the build takes
-# those and asks no network for anything.
+# Where `make wheels` has left the wheels in requirements/wheels, pip among them, the build
+# takes those and asks no network for anything.
 # hadolint ignore=DL3008
-RUN --mount=type=bind,target=/context \
-    if ! [ -d /context/dist/wheels ] && ! python3 -m pip --version > /dev/null 2>&1; then \
+RUN --mount=type=bind,source=requirements,target=/requirements \
+    if ! [ -d /requirements/wheels ] && ! python3 -m pip --version > /dev/null 2>&1; then \
         apt-get update \
         && apt-get install --yes --no-install-recommends python3-pip python3-venv ca-certificates; \
     fi
 # For a package index of one's own; read by pip, not kept in the image.
 ARG PIP_INDEX_URL
-# What is installed, with its hashes.
-ARG REQUIREMENTS=requirements/serve.txt
+# What is installed, with its hashes: a file in requirements/.
+ARG REQUIREMENTS=serve.txt
 # Wheels only: nothing is compiled, so no stage needs a compiler. The virtual environment
 # has no pip: the one outside fills it.
-RUN --mount=type=bind,target=/context \
-    if [ -d /context/dist/wheels ]; then \
-        PYTHONPATH=$(echo /context/dist/wheels/pip-*.whl) \
-        && export PYTHONPATH PIP_NO_INDEX=1 PIP_FIND_LINKS=/context/dist/wheels; \
+RUN --mount=type=bind,source=requirements,target=/requirements \
+    if [ -d /requirements/wheels ]; then \
+        PYTHONPATH=$(echo /requirements/wheels/pip-*.whl) \
+        && export PYTHONPATH PIP_NO_INDEX=1 PIP_FIND_LINKS=/requirements/wheels; \
     fi \
     && python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-compile \
-        --only-binary=:all: --require-hashes --requirement "/context/${REQUIREMENTS}" \
+        --only-binary=:all: --require-hashes --requirement "/requirements/${REQUIREMENTS}" \
     && python3 -m pip --python /opt/venv/bin/python check
 ARG VARIANT=cpu
 # The wheel of ONNX Runtime has CPU and CUDA in it. What only a GPU needs is four fifths of it.
@@ -60,7 +60,7 @@ COPY model_store /app/model_store
 # Compiled here because the root filesystem is read-only where the service runs. By content,
 # not by time, and always in the same way: two builds are the same, byte for byte.
 RUN PYTHONHASHSEED=0 /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
-        /app/app /opt/venv/lib \
+        /opt/venv/lib /app/app \
     && chmod -R a+rX,go-w /app
 
 

@@ -72,7 +72,7 @@ export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
 sign: $(DEV)/.done ## sign BUNDLE=model_store/<name>/<version> with KEY=private.pem
 	$(DEV)/bin/python -m export sign --bundle $(BUNDLE) --key $(KEY)
 
-wheels: ## fetch the image's wheels into dist/wheels: with them its build needs no package index
+wheels: ## fetch what the image installs, so that its build needs no package index
 	k8s/fetch_wheels.sh
 
 image: ## build the container image, VARIANT=cpu or cuda (docs/deploy.md)
@@ -101,7 +101,7 @@ requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	  --no-emit-index-url --no-header --no-annotate - -o requirements/pip.txt
 
 clean: ## remove the environments, caches and wheels
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv dist requirements/wheels .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE)/.done: requirements/serve.txt
 $(DEV)/.done: requirements/dev.txt

@@ -7,7 +7,7 @@
 #               no registry is needed; anything else must be pullable or already here
 # VARIANT       cpu or cuda                 (cpu)
 # IMAGE         name of the result          (localhost/mammoseq:VERSION-VARIANT)
-# REQUIREMENTS  what is installed in it     (requirements/serve.txt)
+# REQUIREMENTS  what is installed in it: a file in requirements/  (serve.txt)
 # PYTHON        see k8s/fetch_wheels.sh; PYTHON=none fetches nothing: the build asks the
 #               index itself, PIP_INDEX_URL if that is set
 # SOURCE        address of the source code, for a label; none unless set
@@ -18,7 +18,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 variant=${VARIANT:-cpu}
-requirements=${REQUIREMENTS:-requirements/serve.txt}
+requirements=${REQUIREMENTS:-serve.txt}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)
 image=${IMAGE:-localhost/mammoseq:$version-$variant}
 revision=$(git rev-parse HEAD 2> /dev/null || echo unknown)
@@ -54,7 +54,7 @@ fi
 
 arguments=()
 if [ "${PYTHON:-}" = none ]; then
-    rm -rf dist/wheels
+    rm -rf requirements/wheels
     arguments+=(${PIP_INDEX_URL:+--build-arg PIP_INDEX_URL="$PIP_INDEX_URL"})
 else
     REQUIREMENTS=$requirements k8s/fetch_wheels.sh
@@ -63,6 +63,8 @@ if [ -n "${SOURCE:-}" ]; then
     arguments+=(--label org.opencontainers.image.source="$SOURCE")
 fi
 
+id() { buildah inspect --type image --format '{{.FromImageID}}' "$image" 2> /dev/null || true; }
+previous=$(id)
 # chroot: needs neither cgroups nor user namespaces, so it works inside a container, too.
 buildah bud --quiet --isolation chroot --network host --pull-never --timestamp "$epoch" \
     --build-arg BASE_IMAGE="$base" \
@@ -74,4 +76,8 @@ buildah bud --quiet --isolation chroot --network host --pull-never --timestamp "
     --build-arg CREATED="$created" \
     "${arguments[@]}" \
     --tag "$image" . > /dev/null
+# What had the name before, unless it has another
+if [ -n "$previous" ] && [ "$previous" != "$(id)" ]; then
+    buildah rmi "$previous" > /dev/null 2>&1 || true
+fi
 printf '%s\n' "$image" "$(buildah inspect --type image --format '{{.FromImageDigest}}' "$image")"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def podman(*arguments: str, body: bytes = b"") -> str:
     return done.stdout.decode()
 
 
-def configure(folder: Path) -> None:
+def configure(environment: pytest.MonkeyPatch, folder: Path) -> None:
     """Podman's defaults want systemd; without it, this is what works."""
     if Path("/run/systemd/system").is_dir() or "CONTAINERS_CONF" in os.environ:
         return
@@ -57,7 +58,7 @@ def configure(folder: Path) -> None:
         "[containers]\n"
         'default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
     )
-    os.environ["CONTAINERS_CONF"] = str(configuration)
+    environment.setenv("CONTAINERS_CONF", str(configuration))
 
 
 @dataclass(frozen=True)

@@ -41,22 +41,24 @@ STARTED = "Application startup complete"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image of this source; ``MAMMOSEQ_IMAGE`` names one that is already there."""
     for program in ("buildah", "podman", "mmdebstrap"):
         require(program)
     if os.geteuid() != 0:
         (pytest.fail if is_required() else pytest.skip)("limits of memory need root")
-    configure(tmp_path_factory.mktemp("podman"))
-    if name := os.environ.get("MAMMOSEQ_IMAGE"):
-        return name
-    name = "localhost/mammoseq:test"
-    built = subprocess.run(
+    with pytest.MonkeyPatch.context() as environment:
+        configure(environment, tmp_path_factory.mktemp("podman"))
+        yield os.environ.get("MAMMOSEQ_IMAGE") or built("localhost/mammoseq:test")
+
+
+def built(name: str) -> str:
+    done = subprocess.run(
         [REPOSITORY / "k8s/build_image.sh"],
         env=os.environ | {"IMAGE": name, "PYTHON": sys.executable},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert built.returncode == 0, built.stderr[-5000:]
+    assert done.returncode == 0, done.stderr[-5000:]
     return name
 
 
