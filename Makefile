@@ -11,7 +11,7 @@ NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|
 .DEFAULT_GOAL := help
 .PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: screenshots vendor requirements image-check clean
+.PHONY: screenshots vendor requirements image-check cluster-check checkov clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,17 +71,28 @@ export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
 image-check: ## build the container image and run it as a cluster would (docs/deploy.md)
 	k8s/build_and_run_image.sh
 
+cluster-check: $(DEV)/.done ## the manifests on a real API server, compiled once (docs/deploy.md)
+	KUBE_APISERVER="$${KUBE_APISERVER:-$$(tests/cluster/compile_api_server.sh)}" && \
+	  test -x "$$KUBE_APISERVER" && export KUBE_APISERVER && \
+	  $(DEV)/bin/python -m pytest tests/cluster/check.py
+
+checkov: .venv/checkov/.done ## weaknesses in manifests and Dockerfile (docs/deploy.md)
+	k8s/check_with_checkov.sh .venv/checkov/bin/checkov
+
 requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header requirements/checkov.in -o requirements/checkov.txt
 
 clean: ## remove the environments and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE)/.done: requirements/serve.txt
 $(DEV)/.done: requirements/dev.txt
+.venv/checkov/.done: requirements/checkov.txt
 .venv/%/.done:
 	$(PYTHON) -m venv --clear .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt

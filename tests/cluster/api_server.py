@@ -62,7 +62,7 @@ class Cluster:
 
     def kept(self, manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         listed = json.loads(self.asked("get", "--output=json", "--filename=-", given=manifests))
-        found: list[dict[str, Any]] = listed["items"] if "items" in listed else [listed]
+        found: list[dict[str, Any]] = listed.get("items", [listed])
         return found
 
 
