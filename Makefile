@@ -11,7 +11,7 @@ NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|
 .DEFAULT_GOAL := help
 .PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: screenshots vendor requirements image-check cluster-check checkov clean
+.PHONY: screenshots vendor sign requirements image-check cluster-check checkov clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ train: $(DEV)/.done ## train the default model (hours); data as docs/training.md
 
 export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
 	$(DEV)/bin/python -m export --model runs/default --to $(TO)
+
+sign: $(DEV)/.done ## sign BUNDLE=model_store/<name>/<version> with KEY=private.pem
+	$(DEV)/bin/python -m export sign --bundle $(BUNDLE) --key $(KEY)
 
 image-check: ## build the container image and run it as a cluster would (docs/deploy.md)
 	k8s/build_and_run_image.sh

@@ -1,8 +1,9 @@
 """The model bundle: what a folder ``model_store/<name>/<version>/`` must hold, and loading it.
 
 ``manifest.json`` describes the model and lists the SHA-256 of every other file;
-``manifest.sha256`` holds the manifest's own. Nothing is read before its hash is checked. A new
-version is written beside its place and moved there once sealed.
+``manifest.sha256`` holds the manifest's own. Nothing is read before its hash is checked. Where a
+key is given, ``model.sig`` must be its signature of all of them. A new version is written beside
+its place and moved there once sealed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from app.signature import Signed
 
 DISCLAIMER = (
     "Research software, not a medical device. Not for diagnosis or for decisions about patients."
@@ -26,6 +30,7 @@ NAME = r"[a-z0-9][a-z0-9-]*"
 VERSION = r"\d+\.\d+\.\d+"
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
+SIGNATURE = "model.sig"
 ENCODER = "encoder.onnx"
 HEAD = "head.onnx"
 GATE = "gate.npz"
@@ -154,7 +159,8 @@ class Manifest(_Part):
 class Bundle:
     """A verified bundle. ``sha256`` is that of its manifest and thereby of every file.
 
-    ``card`` is the model card, Markdown; ``figures`` a JSON object with what its plots show.
+    ``card`` is the model card, Markdown; ``figures`` a JSON object with what its plots show;
+    ``signed_by`` names the key (``app.signature.key_id``) where one was asked for.
     """
 
     folder: Path
@@ -165,6 +171,7 @@ class Bundle:
     card: bytes
     gate: bytes | None = None
     figures: bytes | None = None
+    signed_by: str | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -173,15 +180,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, key: Path | None = None) -> Bundle:
     """Verify every file of a bundle and read its graphs.
 
-    The bytes that are hashed are the bytes that are used. Raises ``BundleError`` naming the file.
+    The bytes that are hashed are the bytes that are used. ``key`` is a file of public keys: one of
+    them must have signed the bundle, and then nothing else may be in the folder. Raises
+    ``BundleError`` naming the file.
     """
+    bundle = _verified_bundle(folder, key)
+    place = folder.absolute()
+    made = (bundle.manifest.name, bundle.manifest.version)
+    if made != (place.parent.name, place.name):  # as an old version that pretends to be a new one
+        raise BundleError(f"{folder} holds {made[0]}/{made[1]}: it is not in its place")
+    return bundle
+
+
+def _verified_bundle(folder: Path, key: Path | None = None) -> Bundle:
+    signed = _signed(folder, key) if key else None
     text = _read(folder / MANIFEST)
     digest = hashlib.sha256(text).hexdigest()
-    listed = _read(folder / MANIFEST_HASH).decode("ascii", "replace").strip()
-    if listed != digest:
+    if signed and signed.files.get(MANIFEST) != digest:
+        raise BundleError(f"{folder / MANIFEST} is not the one that {SIGNATURE} signs")
+    listed = _read(folder / MANIFEST_HASH)
+    if listed.decode("ascii", "replace").strip() != digest:
         raise BundleError(f"{folder / MANIFEST} does not match {MANIFEST_HASH}: it was changed")
     try:
         manifest = Manifest.model_validate_json(text)
@@ -192,6 +213,9 @@ def load_bundle(folder: Path) -> Bundle:
     contents = {
         name: _verified(folder, name, expected) for name, expected in manifest.files.items()
     }
+    if signed:
+        own = {MANIFEST: digest, MANIFEST_HASH: hashlib.sha256(listed).hexdigest()}
+        _check_all_signed(folder, {**manifest.files, **own}, signed)
     return Bundle(
         folder=folder,
         manifest=manifest,
@@ -201,15 +225,17 @@ def load_bundle(folder: Path) -> Bundle:
         card=contents[MODEL_CARD],
         gate=contents.get(GATE),
         figures=contents.get(FIGURES),
+        signed_by=signed.by if signed else None,
     )
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """Make a bundle of a folder that holds all its files but the manifest.
 
-    ``manifest`` is that of ``Manifest`` without ``files``, which are hashed here. Raises
-    ``ValidationError`` for a manifest that is none.
+    ``manifest`` is that of ``Manifest`` without ``files``, which are hashed here. A signature is
+    removed: it was of another manifest. Raises ``ValidationError`` for a manifest that is none.
     """
+    (folder / SIGNATURE).unlink(missing_ok=True)
     sealed = {MANIFEST, MANIFEST_HASH}
     files = {
         path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name not in sealed
@@ -217,7 +243,7 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     text = Manifest.model_validate({**manifest, "files": files}).model_dump_json(indent=1).encode()
     (folder / MANIFEST).write_bytes(text)
     (folder / MANIFEST_HASH).write_text(hashlib.sha256(text).hexdigest() + "\n")
-    return load_bundle(folder)
+    return _verified_bundle(folder)
 
 
 def check_new_version(target: Path) -> None:
@@ -256,6 +282,41 @@ def _verified(folder: Path, name: str, expected: str) -> bytes:
     return content
 
 
+def _signed(folder: Path, key: Path) -> Signed:
+    # Not above: 7 MB that nobody needs who has no key
+    from app.signature import SignatureError, read_keys, signed_files
+
+    path = folder / SIGNATURE
+    try:
+        keys = read_keys(key)
+    except SignatureError as error:
+        raise BundleError(str(error)) from None
+    if path not in _entries(folder):
+        raise BundleError(f"{folder} is not signed: it holds no {SIGNATURE}")
+    try:
+        return signed_files(_read(path), keys)
+    except SignatureError as error:
+        raise BundleError(f"{path} {error}") from None
+
+
+def _check_all_signed(folder: Path, loaded: Mapping[str, str], signed: Signed) -> None:
+    """What is signed is what was loaded and what is there, file by file: as model-signing has it,
+    which lets nothing unsigned, and no link, lie beside."""
+    for name in sorted(loaded.keys() | signed.files.keys()):
+        if loaded.get(name) != signed.files.get(name):
+            raise BundleError(f"{folder / name} is not the one that {SIGNATURE} signs")
+    for path in _entries(folder):
+        if path.name not in {*loaded, SIGNATURE} or path.is_symlink():
+            raise BundleError(f"{path} is not one of the files that {SIGNATURE} signs")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error.strerror}") from None
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -265,18 +326,46 @@ def _read(path: Path) -> bytes:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def find_bundle(store: Path, name: str | None) -> Path:
-    """The newest version of the named model, or of the only model, in a store.
+def find_bundle(store: Path, asked: str | None) -> Path:
+    """The version that is ``asked`` for as ``name/version``, the newest one of a ``name``, or that
+    of the only model in a store.
 
     Raises ``BundleError`` when there is none, or several and no name.
     """
-    if not store.is_dir():
-        raise BundleError(f"{store} is not a folder")
-    names = [name] if name else sorted(p.name for p in store.iterdir() if p.is_dir())
+    return find_versions(store, asked)[0]
+
+
+def find_versions(store: Path, asked: str | None) -> list[Path]:
+    """The versions that ``find_bundle`` may mean, the newest first; at least one.
+
+    Raises ``BundleError`` when there is none, or several models and no name.
+    """
+    if asked is None:
+        name, version = _only_name(store), ""
+    else:
+        name, _, version = asked.partition("/")
+        if not re.fullmatch(f"{NAME}(/{VERSION})?", asked):
+            raise BundleError(f"{asked} is neither a `name` nor a `name/version` of a model")
+    folder = store / name
+    try:
+        found = [entry for entry in folder.iterdir() if re.fullmatch(VERSION, entry.name)]
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error.strerror}") from None
+    wanted = [entry for entry in found if version in ("", entry.name)]
+    if not wanted:
+        raise BundleError(f"{folder} holds no version {version or 'of a model'}")
+    return sorted(
+        wanted, key=lambda entry: tuple(int(part) for part in entry.name.split(".")), reverse=True
+    )
+
+
+def _only_name(store: Path) -> str:
+    try:
+        names = [p.name for p in store.iterdir() if re.fullmatch(NAME, p.name) and p.is_dir()]
+    except OSError:
+        raise BundleError(f"{store} is not a folder") from None
     if len(names) != 1:
         raise BundleError(f"{store} holds {len(names)} models; set MAMMOSEQ_MODEL to choose one")
-    folder = store / names[0]
-    versions = [p for p in folder.glob("*") if re.fullmatch(VERSION, p.name)]
-    if not versions:
-        raise BundleError(f"{folder} holds no version of a model")
-    return max(versions, key=lambda p: tuple(int(part) for part in p.name.split(".")))
+    return names[0]

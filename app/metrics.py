@@ -103,9 +103,35 @@ REFERENCE = Gauge(
 )
 MODEL = Gauge(
     "mammoseq_model_info",
-    "The model being served; always 1.",
+    "The models that are loaded; 1, and 0 once another has taken the place of one.",
     ["name", "version", "sha256", "provider"],
     multiprocess_mode="livemax",
+)
+MODELS_REFUSED = Counter(
+    "mammoseq_models_refused_total",
+    "Versions in the store that could not be served, by reason; each process counts.",
+    ["reason"],
+)
+REFUSED_MODELS = Gauge(
+    "mammoseq_refused_models",
+    "Versions in the store that should be served and cannot.",
+    multiprocess_mode="livemax",
+)
+SHADOW_STUDIES = Counter(
+    "mammoseq_shadow_studies_total",
+    "Answered requests that the shadow model was to score, too, by what became of it.",
+    ["shadow", "outcome"],
+)
+SHADOW_BREASTS = Counter(
+    "mammoseq_shadow_breasts_total",
+    "Breasts that two models scored, by which of them called it positive.",
+    ["shadow", "model", "positive"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "mammoseq_shadow_difference_ratio",
+    "How far the calibrated probabilities of the two are apart.",
+    ["shadow", "model"],
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
 )
 GPU = Gauge(
     "mammoseq_visible_gpus",

@@ -55,7 +55,35 @@ class Settings(BaseSettings):
         description="`json` or `text`; unless set `text` on a terminal, else `json`",
     )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
-    model: str | None = Field(None, description="model to serve, where the store holds several")
+    model: str | None = Field(
+        None,
+        description="model that answers, where the store holds several: `name` for its newest "
+        "version, whenever that comes, or `name/version` (docs/models.md)",
+    )
+    more_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="models that answer requests that ask for them by `?model=`, as `name` or "
+        "`name/version`, separated by commas",
+    )
+    canary: str | None = Field(
+        None, description="model that answers a share of the requests that name none"
+    )
+    canary_share: float = Field(
+        0.05, ge=0, le=1, description="that share; the same files always get the same model"
+    )
+    shadow: str | None = Field(
+        None,
+        description="model that scores in spare time what was answered, and is only compared in "
+        "metrics",
+    )
+    store_seconds: float = Field(
+        5, ge=0, description="how often the store is looked at for new versions; 0: never"
+    )
+    model_key: Path | None = Field(
+        None,
+        description="file of public keys (PEM), one of which must have signed the bundle "
+        "(docs/signed-bundles.md)",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`cuda` refuses to start when the GPU is not really in use"
     )
@@ -202,7 +230,7 @@ class Settings(BaseSettings):
         "`audit_unavailable`, `continue` only counts",
     )
 
-    @field_validator("accept", mode="before")
+    @field_validator("accept", "more_models", mode="before")
     @classmethod
     def _separate(cls, value: Any) -> Any:
         return (

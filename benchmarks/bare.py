@@ -18,7 +18,8 @@ from app.imaging.quality import faults_of
 from app.imaging.reduced import preprocess_reduced
 from app.inference.exams import Sent, single_exam, slots_and_days
 from app.inference.familiarity import familiarity_of
-from app.inference.pipeline import Encoded, Look, Stopwatch
+from app.inference.look import Look
+from app.inference.pipeline import Encoded, Stopwatch
 from app.inference.sessions import Sessions
 from app.settings import Settings
 from benchmarks.measured import MAX_REQUESTS, Round

@@ -18,7 +18,14 @@ LABELS = {
     "code": "of [problems.md](problems.md)",
     "stage": "decode, preprocess, encode, read, render",
     "result": "hit, miss",
-    "model": "`name/version`",
+    "model": "`name/version`; of what is compared with a shadow, of the model that answered",
+    "shadow": "`name/version` of the shadow model",
+    "outcome": "`scored`; `refused` by its own quality gate, say; `passed_over` because there was "
+    "no time to spare; `failed`",
+    "positive": "`both`, `neither`, `only_model` that answered, `only_shadow`: each at its own "
+    "operating point of the same name",
+    "reason": "`bundle`: a file is missing or not the one that was sealed, or it does not fit this "
+    "service; `graph`: it cannot answer; `device`: not on the one of the others; `other`",
     "unit": "`image`: a breast of which there is one image; `breast`: several images of one exam; "
     "`series`: several exams",
     "vendor": "who made the machine, of a closed list; `other` is not in it, `unknown` not said, "
@@ -32,7 +39,9 @@ LABELS = {
 
 NOTES = {
     "mammoseq_requests_total": Note(
-        "requests", "5xx of `/predict` and `/predict/series`: more than one in 200 breaks the goal."
+        "requests",
+        "5xx of `/predict`, `/predict/series` and `/v2/.../infer`: more than one in 200 breaks the "
+        "goal.",
     ),
     "mammoseq_problems_total": Note(
         "requests",
@@ -88,7 +97,24 @@ NOTES = {
         "share of scores, 0 to 1", "Absent: the bundle has no figures, and nothing is compared."
     ),
     "mammoseq_model_info": Note(
-        "always 1", "Two versions for longer than a rollout; `CPUExecutionProvider` beside a GPU."
+        "1 or 0",
+        "Two versions for longer than a rollout that are not meant; `CPUExecutionProvider` beside "
+        "a GPU.",
+    ),
+    "mammoseq_models_refused_total": Note(
+        "versions, each process", "At all: somebody has put a bad version into the store."
+    ),
+    "mammoseq_refused_models": Note(
+        "versions", "Above 0: the service is not on the version that it should be on."
+    ),
+    "mammoseq_shadow_studies_total": Note(
+        "requests", "`failed` at all; `passed_over` by far the most: it sees quiet hours only."
+    ),
+    "mammoseq_shadow_breasts_total": Note(
+        "breasts", "`only_shadow` and `only_model` together: so many calls would change."
+    ),
+    "mammoseq_shadow_difference_ratio": Note(
+        "difference of probability, 0 to 1", "Large where the calls agree, too: calibrate first."
     ),
     "mammoseq_visible_gpus": Note("GPUs", "0 on a GPU node; above 0 with the CPU in use."),
     "mammoseq_audit_failures_total": Note(

@@ -1,5 +1,6 @@
 """``python -m export --model runs/NAME --to model_store/NAME/VERSION``, or ``--bundle`` to reduce
-the precision of one that exists, or to give it a quality gate or the figures of an evaluation."""
+the precision of one that exists, or to give it a quality gate or the figures of an evaluation.
+``python -m export sign --bundle model_store/NAME/VERSION --key private.pem`` signs one."""
 
 from __future__ import annotations
 
@@ -12,6 +13,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["sign"]:
+        return _sign(given[1:])
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, help="run folder of a finished fit")
@@ -31,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--others", type=Path, help="images that the gate is measured on, one folder per kind"
     )
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args(given)
     if chosen.model and chosen.calibration:
         parser.error("--calibration goes with --bundle; a run has images of its own")
     added = (chosen.calibration, chosen.gate, chosen.evaluation)
@@ -99,6 +103,24 @@ def main(arguments: list[str] | None = None) -> int:
                 f"  {kind}: {rate.value:.1%} of {rate.images} images, "
                 f"{gate.others_by_distance[kind].value:.1%} by the distance alone"
             )
+    return 0
+
+
+def _sign(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export sign")
+    parser.add_argument("--bundle", type=Path, required=True, help="model_store/<name>/<version>")
+    parser.add_argument("--key", type=Path, required=True, help="private key on P-256, PEM")
+    chosen = parser.parse_args(given)
+
+    from app.bundle import BundleError
+    from export.sign import sign
+
+    try:
+        bundle = sign(chosen.bundle, chosen.key)
+    except (BundleError, OSError, ValueError) as error:
+        print(f"not signed: {error}", file=sys.stderr)
+        return 1
+    print(f"{bundle.folder}: signed with key {bundle.signed_by}")
     return 0
 
 

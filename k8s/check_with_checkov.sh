@@ -13,7 +13,9 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/found"
 cp Dockerfile "$work/found/"
 cp -r k8s "$work/k8s"
-kubectl kustomize k8s/monitoring > "$work/found/monitoring.yaml"
+for folder in monitoring kserve; do
+    kubectl kustomize "k8s/$folder" > "$work/found/$folder.yaml"
+done
 for overlay in k8s/overlays/*/; do
     name=$(basename "$overlay")
     kubectl kustomize "$overlay" > "$work/found/$name.yaml"

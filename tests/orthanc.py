@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ from tests.serving import free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _CALLING_TITLE = "MODALITY"
-_READY_SECONDS = 30
+_READY_SECONDS = 90
 
 
 class Orthanc:
@@ -72,7 +74,8 @@ class Orthanc:
         )
 
     def start(self, **configuration: Any) -> None:
-        """Start, with other ``configuration`` than before if given, and wait until it answers."""
+        """Start, with other ``configuration`` than before if given, and wait until it answers; with
+        ``HttpServerEnabled=False`` only modalities are answered."""
         self._configuration |= configuration
         file = self._folder / "orthanc.json"
         file.write_text(json.dumps(self._configuration))
@@ -83,12 +86,25 @@ class Orthanc:
         deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self._folder / "orthanc.log").read_text()
-            try:
-                self.client.get("/system").raise_for_status()
+            if self._answers():
                 return
-            except httpx.TransportError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         raise AssertionError("Orthanc was not ready in time")
+
+    def _answers(self) -> bool:
+        try:
+            if self._configuration.get("HttpServerEnabled", True):
+                self.client.get("/system").raise_for_status()
+            else:
+                socket.create_connection(("127.0.0.1", self._dicom_port), timeout=5).close()
+        except (httpx.TransportError, OSError):
+            return False
+        return True
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections are taken, by the kernel, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
@@ -108,7 +124,7 @@ class Orthanc:
                 require("storescu"), "-aet", _CALLING_TITLE, "-R", "-xv",
                 "127.0.0.1", str(self._dicom_port), *map(str, paths),
             ],
-            check=True, capture_output=True, timeout=60,
+            check=True, capture_output=True, timeout=120,
         )  # fmt: skip
 
     def instances(self, study_uid: str) -> list[Dataset]:

@@ -15,7 +15,7 @@ import yaml
 from tests.real_parts import require
 from tests.serving import free_port
 
-_READY_SECONDS = 30
+_READY_SECONDS = 90
 
 
 @contextmanager

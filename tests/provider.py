@@ -18,7 +18,7 @@ from tests.serving import REPOSITORY, free_port
 
 FOLDER = REPOSITORY / "tests" / "oidc"
 CLIENT = {"oidc_client_id": "mammoseq", "oidc_client_secret": "SECRET-of-the-client"}
-_READY_SECONDS = 30
+_READY_SECONDS = 90
 
 
 class Provider:

@@ -20,8 +20,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-READY_SECONDS = 60
-STOP_SECONDS = 60
+READY_SECONDS = 180  # on a machine that does other things, too
+STOP_SECONDS = 120
 
 
 @dataclass

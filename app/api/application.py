@@ -1,4 +1,4 @@
-"""The ASGI application, put together from a running pipeline."""
+"""The ASGI application, put together from running models."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service, watch
+from app.api import errors, infer, login, open_inference, page, pixels, predict, service, watch
 from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
-from app.api.drift import publish_reference
+from app.api.drift import publish
 from app.api.ending import CloseAtEnd, told_to_end
 from app.api.errors import ProblemBody, documented
 from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
+from app.api.protocol import InferIn
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
+from app.api.shadow import Shadow
+from app.api.swap import following
 from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
-from app.inference.pipeline import Pipeline
+from app.inference.models import Models
+from app.inference.store import REASONS, Store
 from app.machine import visible_gpus
 from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.5.0"
+# Of bodies and a header that routes read themselves, and of every problem
+_DESCRIBED = (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, InferIn, login.Credentials)
 # Either; none is needed where the service is open
 _SECURITY = {
     "key": {
@@ -48,10 +54,13 @@ _SECURITY = {
 
 
 def create_application(
-    pipeline: Pipeline, settings: Settings, entrance: Entrance | None = None
+    models: Models,
+    settings: Settings,
+    entrance: Entrance | None = None,
+    store: Store | None = None,
 ) -> FastAPI:
-    """Build the application; it stops ``pipeline`` when it shuts down. ``entrance`` is made of the
-    settings unless given. Raises ``AuditError``."""
+    """Build the application; it stops ``models`` when it shuts down. ``entrance`` is made of the
+    settings unless given; a ``store`` is followed. Raises ``AuditError``."""
     entrance = entrance or Entrance(settings, shared_folder)
 
     @asynccontextmanager
@@ -60,8 +69,12 @@ def create_application(
             stack.enter_context(told_to_end(application, settings.drain_seconds))
             if settings.metrics_port is not None:
                 await stack.enter_async_context(watch.listening(application))
+            if store is not None:
+                log, seconds = application.state.audit, settings.store_seconds
+                await stack.enter_async_context(following(store, models, log, seconds))
             yield
-            pipeline.stop()
+            shadow.stop()
+            models.stop()
 
     application = FastAPI(
         title="Mammoseq",
@@ -74,9 +87,10 @@ def create_application(
         # An environment variable could otherwise make FastAPI report to a collector
         telemetry={"auto_configure": False},
     )
-    application.state.pipeline = pipeline
+    application.state.models = models
     application.state.settings = settings
     application.state.admission = Admission(_capacity(settings))
+    shadow = Shadow(models, application.state.admission)
     application.state.entrance = entrance
     application.state.audit = log_of(settings, shared_folder)
     if entrance.provider is not None:
@@ -95,23 +109,22 @@ def create_application(
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
+    application.include_router(open_inference.router)
+    application.include_router(infer.router)
     application.include_router(page.router)
     application.mount("/web", page.files)
     errors.install(application)
-    application.add_middleware(Admit, admission=application.state.admission)
+    application.add_middleware(Admit, admission=application.state.admission, shadow=shadow)
     application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
     application.add_middleware(Audit, log=application.state.audit)
     application.add_middleware(Observe)
     application.add_middleware(Protect)
     application.add_middleware(CloseAtEnd)
     _document(application)
-    manifest = pipeline.bundle.manifest
-    metrics.MODEL.labels(
-        manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
-    ).set(1)
+    for pipeline in models.all:
+        publish(pipeline)
     metrics.STARTED.labels(VERSION).set_to_current_time()
     metrics.GPU.set(visible_gpus())
-    publish_reference(pipeline)
     _begin_at_zero()
     return application
 
@@ -120,6 +133,8 @@ def _begin_at_zero() -> None:
     """What alerts ask for is there before it first happens, so that the first time counts."""
     for code in PROBLEMS:
         metrics.PROBLEMS.labels(code)
+    for reason in REASONS:
+        metrics.MODELS_REFUSED.labels(reason)
     for route in IMAGE_ROUTES:
         for status in ("200", "500"):
             metrics.REQUESTS.labels(route, status)
@@ -143,7 +158,7 @@ def _document(application: FastAPI) -> None:
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, login.Credentials):
+        for model in _DESCRIBED:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         schema["components"]["securitySchemes"] = _SECURITY

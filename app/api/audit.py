@@ -42,7 +42,11 @@ class Noted:
     def requester(self) -> Requester:
         return Requester(self.who.name if self.who is not None else None, self.address)
 
-    def look_at(self, files: Sequence[bytes], keys: Mapping[int, str | None] | None = None) -> None:
+    def look_at(
+        self,
+        files: Sequence[bytes | memoryview],
+        keys: Mapping[int, str | None] | None = None,
+    ) -> None:
         """Note the files, of some of which the hash is known. Computes: call it on a worker."""
         if self.hashes:
             known = keys or {}
@@ -66,7 +70,7 @@ def noted_of(request: Request) -> Noted:
         request.state.request_id,
         request.state.who,
         request.client.host if request.client is not None else None,
-        state.pipeline.bundle,
+        request.state.pipeline.bundle,
         hashes=state.audit is not None,
     )
     request.state.noted = noted
@@ -76,6 +80,18 @@ def noted_of(request: Request) -> Noted:
 def start_record(bundle: Bundle, version: str) -> dict[str, Any]:
     """What is written when the service starts."""
     return {"event": "start", "version": version, "model": _model(bundle)}
+
+
+def swap_record(changes: Sequence[tuple[str, Bundle, Bundle]]) -> dict[str, Any]:
+    """What is written when models take the place of others while the service runs: each with its
+    role, the old one first."""
+    return {
+        "event": "swap",
+        "changes": [
+            {"role": role, "model": _model(new), "replaced": _model(old)}
+            for role, old, new in changes
+        ],
+    }
 
 
 def keys_of(seen: Sequence[Encoded | Refusal]) -> dict[int, str | None]:

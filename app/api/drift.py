@@ -13,9 +13,12 @@ from app.inference.reference import Reference
 from app.render.result import BreastResult, StudyResult
 
 
-def publish_reference(pipeline: Pipeline) -> None:
-    """The shares of the validation scores, as metrics."""
-    model = pipeline.model
+def publish(pipeline: Pipeline, *, loaded: bool = True) -> None:
+    """Whether the model is ``loaded``, and the shares of its validation scores, as metrics."""
+    manifest, model = pipeline.bundle.manifest, pipeline.model
+    metrics.MODEL.labels(
+        manifest.name, manifest.version, pipeline.bundle.sha256, pipeline.sessions.provider
+    ).set(loaded)
     for unit, reference in pipeline.references.items():
         for bucket, share in enumerate(reference.shares, 1):
             metrics.REFERENCE.labels(model, unit, str(bucket)).set(share)

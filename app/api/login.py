@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
@@ -28,6 +28,11 @@ router = APIRouter()
 
 _LARGEST = 8192  # bytes of a body
 _CALLBACK = "/session/oidc/callback"
+_DONE = "/?login=done"
+_Again = Annotated[
+    bool,
+    Query(description=f"whether the page waits in another window: this one ends at `{_DONE}`"),
+]
 _LEADS_ON: dict[int | str, dict[str, Any]] = {
     303: {"description": "Leads on; after a fault to the page, as `/?login=login_failed` or "
           "`/?login=provider_unreachable`"}
@@ -114,7 +119,7 @@ async def log_out(request: Request, response: Response) -> SessionBody:
     response_class=RedirectResponse,
     responses=_LEADS_ON | documented("not_found"),
 )
-async def to_provider(request: Request) -> Response:
+async def to_provider(request: Request, again: _Again = False) -> Response:
     """Log in with the OpenID provider: leads there."""
     settings: Settings = request.app.state.settings
     entrance: Entrance = request.app.state.entrance
@@ -127,7 +132,8 @@ async def to_provider(request: Request) -> Response:
     response = RedirectResponse(address, 303)
     # Lax: it must come along when the provider sends the browser back
     state = entrance.provider_state
-    set_cookie(request, response, PROVIDER, state.written(kept), state.seconds, "lax")
+    written = state.written(kept | {"to": _DONE if again else "/"})
+    set_cookie(request, response, PROVIDER, written, state.seconds, "lax")
     return response
 
 
@@ -147,7 +153,7 @@ async def from_provider(request: Request) -> Response:
     except Refusal as refusal:
         return _back_with(refusal)
     request.state.login = Attempt(who)
-    response = RedirectResponse("/", 303)
+    response = RedirectResponse(kept.get("to", "/"), 303)
     drop_cookie(request, response, PROVIDER)
     _keep_session(request, response, entrance.sessions.begun(who))
     return response

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs, metrics
-from app.api.admit import IMAGE_ROUTES
+from app.api.admit import image_route
 from app.api.errors import failure_response
 from app.inference.admission import Admitted
 
@@ -56,7 +56,7 @@ class Observe:
             await failure_response(Request(scope), error)(scope, receive, send_observed)
         finally:
             # The route's pattern, never the path: a path may hold anything
-            known = scope["path"] if scope["path"] in IMAGE_ROUTES else "other"
+            known, _ = image_route(scope["path"]) or ("other", {})
             route = str(getattr(scope.get("route"), "path", known))
             seconds = time.perf_counter() - start
             metrics.REQUESTS.labels(route, str(status)).inc()

@@ -80,7 +80,7 @@ async def pixels(request: Request, options: Annotated[PixelOptions, Query()]) ->
     """Decode one image for a viewer: PNG, JPEG, TIFF or DICOM, as the body. The quality gate does
     not look at it."""
     settings: Settings = request.app.state.settings
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline: Pipeline = request.state.pipeline
     admission: Admission = request.app.state.admission
     admitted: Admitted = request.state.admitted
     turn = admitted.turn

@@ -14,12 +14,14 @@ from pydantic import BaseModel
 from app import metrics
 from app.api.answers import Outputs, predict_answer, series_answer, study_answer
 from app.api.audit import keys_of, noted_of
+from app.api.choice import settled
 from app.api.described import stated_of
 from app.api.errors import documented
 from app.api.negotiate import Form
-from app.api.options import Options, wanted_of
+from app.api.options import Options, Wanted, wanted_of
 from app.api.respond import written
 from app.api.schemas import PredictAnswer, SeriesAnswer, SeriesIn, StudyAnswer
+from app.api.shadow import keep_for_shadow
 from app.api.uploads import Limits, Upload, parse_file, parse_files, receive, unpacked
 from app.imaging.facts import Stated
 from app.inference.admission import Admission, Admitted
@@ -107,11 +109,11 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
     """Score one image: PNG, JPEG, TIFF (8 or 16 bit) or DICOM, as the body, as a file part, or as
     base64 in JSON."""
     noted = noted_of(request)
-    wanted = wanted_of(request, options)
+    chosen: Pipeline = request.state.pipeline
+    asked = wanted_of(request, options, chosen)
     settings: Settings = request.app.state.settings
-    pipeline: Pipeline = request.app.state.pipeline
     turn = request.state.admitted.turn
-    request.state.model = pipeline.model
+    request.state.model = chosen.model
     received = await receive(request, _limits(settings))
     watch = Stopwatch()
 
@@ -119,18 +121,20 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
         files = (parse_file(received) if isinstance(received, bytes) else received).files
         if len(files) > 1:
             raise Refusal("several_files", f"{len(files)} files were sent.")
-        noted.look_at([files[0].content])
-        image = pipeline.look_at(
-            0, files[0].content, Stated(), wanted.terms, turn, watch, alone=True
-        )
+        contents = [files[0].content]
+        pipeline, wanted = settled(request, options, asked, contents)
+        noted.look_at(contents)
+        image = pipeline.look_at(0, contents[0], Stated(), wanted.terms, turn, watch, alone=True)
         breast = Breast(image.sent.laterality, single_exam(image.sent))
 
         def answer(result: StudyResult, outputs: Outputs) -> PredictAnswer:
             return predict_answer(result, wanted.pictures, outputs)
 
-        return written(pipeline, noted, wanted, {0: image}, [breast], [], watch, answer)
+        response = written(pipeline, noted, wanted, {0: image}, [breast], [], watch, answer)
+        keep_for_shadow(request, wanted, contents, [breast])
+        return response
 
-    return await pipeline.run(turn, work)
+    return await chosen.run(turn, work)
 
 
 @router.post(
@@ -161,32 +165,33 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     breast.
     """
     noted = noted_of(request)
-    wanted = wanted_of(request, options)
+    chosen: Pipeline = request.state.pipeline
+    asked = wanted_of(request, options, chosen)
     settings: Settings = request.app.state.settings
-    pipeline: Pipeline = request.app.state.pipeline
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
-    request.state.model = pipeline.model
+    request.state.model = chosen.model
     body = await receive(request, limits)
     watch = Stopwatch()
 
-    def parse() -> tuple[tuple[Upload, ...], str | None]:
+    def parse() -> tuple[tuple[Upload, ...], str | None, Pipeline, Wanted]:
         received = parse_files(body, limits) if isinstance(body, bytes) else body
-        return unpacked(received.files, limits), received.series
+        files = unpacked(received.files, limits)
+        contents = [file.content for file in files]
+        return files, received.series, *settled(request, options, asked, contents)
 
-    files, description = await pipeline.run(turn, parse, image=False)
+    files, description, pipeline, wanted = await chosen.run(turn, parse, image=False)
+    contents = [file.content for file in files]
     stated = stated_of(files, description) if description else [Stated()] * len(files)
     admission: Admission = request.app.state.admission
-    admission.hold(admitted, sum(len(file.content) for file in files))
+    admission.hold(admitted, sum(map(len, contents)))
     admission.expect(admitted, len(files))
-    seen = await pipeline.look_at_all(
-        [file.content for file in files], stated, wanted.terms, turn, watch
-    )
+    seen = await pipeline.look_at_all(contents, stated, wanted.terms, turn, watch)
 
     def work() -> Response:
-        noted.look_at([file.content for file in files], keys_of(seen))
+        noted.look_at(contents, keys_of(seen))
         if description:
-            images = _all(seen)
+            images = every_image(seen)
             sent = [image.sent for image in images.values()]
             side = next((image.laterality for image in sent if image.laterality), None)
             breasts: Sequence[Breast] = [Breast(side, order_exams(sent))]
@@ -205,12 +210,14 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
                 return series_answer(result, wanted.pictures, outputs)
             return study_answer(result, ignored, wanted.pictures, outputs)
 
-        return written(pipeline, noted, wanted, images, breasts, ignored, watch, answer)
+        response = written(pipeline, noted, wanted, images, breasts, ignored, watch, answer)
+        keep_for_shadow(request, wanted, contents, breasts)
+        return response
 
     return await pipeline.run(turn, work, image=False)
 
 
-def _all(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
+def every_image(seen: Sequence[Encoded | Refusal]) -> dict[int, Encoded]:
     """Every image, by its index. Raises the first ``Refusal``, naming the image."""
     images: dict[int, Encoded] = {}
     for index, image in enumerate(seen):

@@ -54,6 +54,21 @@ def supervise(settings: Settings) -> int:
 
 
 class _Supervisor(Multiprocess):
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._let_go_of_their_ends()
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        self._let_go_of_their_ends()
+
+    def _let_go_of_their_ends(self) -> None:
+        """Leave to each process its end of the pipe that it is asked by whether it is well. While
+        the supervisor held that too, one that ended without an answer, as at a start that is
+        refused, was waited for until ``timeout_worker_healthcheck``."""
+        for process in self.processes:
+            process.child_conn.close()
+
     def terminate_all(self) -> None:
         """Also let go of the port: else connections would wait there that nobody accepts."""
         super().terminate_all()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.bundle import DISCLAIMER
 from app.imaging.facts import Laterality, Presentation
+from app.inference.models import Role
 
 ObjectKind = Literal["sr", "sc", "seg"]
 # Written into reports and below pictures: nothing longer, and no other text
@@ -274,6 +275,10 @@ class ModelDescription(BaseModel):
 
     name: str
     version: str
+    roles: list[Role] = Field(
+        description="`default` answers requests that name no model, but for the share of the "
+        "`canary`; `on_request` answers those that name it; `shadow` answers none"
+    )
     sha256: str
     classes: list[str]
     positive_class: str
@@ -322,5 +327,5 @@ class StateBody(BaseModel):
         description="with images, that were answered, refused ones among them; those to other "
         "addresses do not count"
     )
-    images: int = Field(description="looked at by the model, or remembered from before")
+    images: int = Field(description="looked at by a model, or remembered from before")
     busy_seconds: float = Field(description="that workers have computed; one second each at most")

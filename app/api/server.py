@@ -15,17 +15,17 @@ from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
-from app.api.admit import IMAGE_ROUTES
+from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
 from app.api.watch import PortError, check_port
 from app.audit.log import AuditError, Log
-from app.bundle import BundleError, find_bundle, load_bundle
-from app.imaging.preprocess import PREPROCESSING_VERSION
-from app.inference.pipeline import Pipeline
+from app.bundle import BundleError
+from app.inference.models import Models
 from app.inference.sessions import DeviceError, GraphError
+from app.inference.store import Store
 from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
@@ -73,49 +73,51 @@ def _started(settings: Settings) -> FastAPI:
     """The application with all that it needs. Raises one of ``_REFUSALS``."""
     check_port(settings)
     entrance = Entrance(settings, shared_folder)
-    bundle = load_bundle(find_bundle(settings.model_store, settings.model))
-    if bundle.manifest.preprocessing.version != PREPROCESSING_VERSION:
-        raise BundleError(
-            f"{bundle.folder} needs preprocessing {bundle.manifest.preprocessing.version}, "
-            f"this service has {PREPROCESSING_VERSION}"
-        )
-    pipeline = Pipeline(bundle, settings)
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
+    store = Store(settings)
+    models = Models(*store.start())
+    LargeBodyProtocol.most_bytes = settings.max_body_bytes
+    LargeBodyProtocol.takes_images = staticmethod(lambda path: image_route(path) is not None)
     if first_to("print"):
-        _print_start(pipeline, settings)
+        _print_start(models, settings)
         _print_access(entrance, settings)
     give_back()  # what reading the graphs took
-    application = create_application(pipeline, settings, entrance)
+    application = create_application(models, settings, entrance, store)
     log: Log | None = application.state.audit
     if log is not None and first_to("audit"):
-        log.write_now(start_record(pipeline.bundle, application.version))
+        log.write_now(start_record(models.default.bundle, application.version))
     return application
 
 
-def _print_start(pipeline: Pipeline, settings: Settings) -> None:
-    manifest = pipeline.bundle.manifest
+def _print_start(models: Models, settings: Settings) -> None:
     machine = {
         "cores": available_cores(),
         "processes": settings.processes,
         "workers_per_process": settings.workers,
         "ort_threads_per_call": settings.ort_threads,
-        "max_batch": pipeline.max_batch,
-        "provider": pipeline.sessions.provider,
+        "max_batch": models.compute.max_batch,
+        "provider": models.default.sessions.provider,
         "requests_per_process": settings.share_of(settings.max_requests),
         "bytes_in_flight_per_process": settings.share_of(settings.max_bytes_in_flight),
         "remembered_bytes_per_process": settings.share_of(settings.remembered_bytes),
     }
-    model = {
-        "model": f"{manifest.name}/{manifest.version}",
-        "sha256": pipeline.bundle.sha256,
-        "provider": pipeline.sessions.provider,
-        "intended_use": manifest.intended_use,
-    }
-    text = (
-        f"model {manifest.name}/{manifest.version} sha256={pipeline.bundle.sha256[:12]} "
-        f"on {pipeline.sessions.provider}; {manifest.intended_use}"
-    )
-    logs.at_start(settings.log_format, "model", model, text)
+    for pipeline in models.all:
+        manifest, roles = pipeline.bundle.manifest, models.roles(pipeline)
+        signer = pipeline.bundle.signed_by
+        model = {
+            "model": pipeline.model,
+            "roles": roles,
+            "sha256": pipeline.bundle.sha256,
+            "signed_by": signer,
+            "provider": pipeline.sessions.provider,
+            "intended_use": manifest.intended_use,
+        }
+        others = "" if roles == ["default"] else f" ({', '.join(roles)})"
+        text = (
+            f"model {pipeline.model}{others} sha256={pipeline.bundle.sha256[:12]} "
+            f"{f'signed by {signer[:12]} ' if signer else ''}"
+            f"on {pipeline.sessions.provider}; {manifest.intended_use}"
+        )
+        logs.at_start(settings.log_format, "model", model, text)
     logs.at_start(settings.log_format, "machine", machine, f"machine {json.dumps(machine)}")
 
 

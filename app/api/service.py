@@ -12,6 +12,7 @@ from app.api.admit import IMAGE_ROUTES
 from app.api.errors import documented
 from app.api.schemas import ModelDescription, ModelList, OperatingPointBody, StateBody
 from app.bundle import Bundle
+from app.inference.models import Models, Role
 from app.inference.pipeline import Pipeline
 from app.problems import Refusal
 from app.settings import Settings
@@ -27,13 +28,12 @@ def _of_the_model(media_type: str, kind: str) -> dict[int | str, dict[str, Any]]
 @router.get("/state")
 async def state(request: Request) -> StateBody:
     """What the service is, and what it has done since its start."""
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline: Pipeline = request.app.state.models.default
     settings: Settings = request.app.state.settings
-    manifest = pipeline.bundle.manifest
     totals = metrics.totals(IMAGE_ROUTES)
     return StateBody(
         version=request.app.version,
-        model=f"{manifest.name}/{manifest.version}",
+        model=pipeline.model,
         provider=pipeline.sessions.provider,
         processes=settings.processes,
         workers=settings.workers,
@@ -47,32 +47,9 @@ async def state(request: Request) -> StateBody:
 
 @router.get("/v1/models")
 async def models(request: Request) -> ModelList:
-    """The model in service, with its classes and operating points."""
-    pipeline: Pipeline = request.app.state.pipeline
-    manifest = pipeline.bundle.manifest
-    return ModelList(
-        models=[
-            ModelDescription(
-                name=manifest.name,
-                version=manifest.version,
-                sha256=pipeline.bundle.sha256,
-                classes=list(manifest.classes),
-                positive_class=manifest.positive_class,
-                preprocessing_version=manifest.preprocessing.version,
-                operating_points=[
-                    OperatingPointBody(
-                        **point.model_dump(include=set(OperatingPointBody.model_fields))
-                    )
-                    for point in manifest.operating_points
-                ],
-                default_operating_point=manifest.default_operating_point,
-                provider=pipeline.sessions.provider,
-                intended_use=manifest.intended_use,
-                trained_on=manifest.data.get("splits", {}).get("train"),
-                terms=manifest.data.get("terms"),
-            )
-        ]
-    )
+    """The models in service, the default first, with their classes and operating points."""
+    loaded: Models = request.app.state.models
+    return ModelList(models=[_description(one, loaded.roles(one)) for one in loaded.all])
 
 
 @router.get(
@@ -81,7 +58,7 @@ async def models(request: Request) -> ModelList:
     responses=_of_the_model("text/markdown", "string"),
 )
 async def card(request: Request, name: str, version: str) -> Response:
-    """The model card of the model in service, Markdown."""
+    """The model card of a model in service, Markdown."""
     return Response(_in_service(request, name, version).card, media_type="text/markdown")
 
 
@@ -91,16 +68,39 @@ async def card(request: Request, name: str, version: str) -> Response:
     responses=_of_the_model("application/json", "object"),
 )
 async def figures(request: Request, name: str, version: str) -> Response:
-    """What was measured of the model in service, for plots and tables."""
+    """What was measured of a model in service, for plots and tables."""
     found = _in_service(request, name, version).figures
     if found is None:
-        raise Refusal("not_found", "The model in service comes without figures.")
+        raise Refusal("not_found", "That model comes without figures.")
     return Response(found, media_type="application/json")
 
 
 def _in_service(request: Request, name: str, version: str) -> Bundle:
-    pipeline: Pipeline = request.app.state.pipeline
+    models: Models = request.app.state.models
+    for pipeline in models.all:
+        manifest = pipeline.bundle.manifest
+        if (manifest.name, manifest.version) == (name, version):
+            return pipeline.bundle
+    raise Refusal("not_found", "Other models are in service; GET /v1/models names them.")
+
+
+def _description(pipeline: Pipeline, roles: list[Role]) -> ModelDescription:
     manifest = pipeline.bundle.manifest
-    if (name, version) != (manifest.name, manifest.version):
-        raise Refusal("not_found", "Another model is in service; GET /v1/models names it.")
-    return pipeline.bundle
+    return ModelDescription(
+        name=manifest.name,
+        version=manifest.version,
+        roles=roles,
+        sha256=pipeline.bundle.sha256,
+        classes=list(manifest.classes),
+        positive_class=manifest.positive_class,
+        preprocessing_version=manifest.preprocessing.version,
+        operating_points=[
+            OperatingPointBody(**point.model_dump(include=set(OperatingPointBody.model_fields)))
+            for point in manifest.operating_points
+        ],
+        default_operating_point=manifest.default_operating_point,
+        provider=pipeline.sessions.provider,
+        intended_use=manifest.intended_use,
+        trained_on=manifest.data.get("splits", {}).get("train"),
+        terms=manifest.data.get("terms"),
+    )

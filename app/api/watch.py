@@ -22,7 +22,7 @@ from app.api import errors
 from app.api.errors import documented
 from app.api.observe import Observe
 from app.api.protect import Protect
-from app.inference.pipeline import Pipeline
+from app.inference.models import Models
 from app.inference.sessions import check_working
 from app.problems import Refusal
 from app.settings import Settings
@@ -35,8 +35,7 @@ _BACKLOG = 128  # connections
 @router.get("/healthz/live", responses=documented("not_ready"))
 async def live(request: Request) -> dict[str, str]:
     """The process answers, and the device has not failed: from that only a restart helps."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
+    check_live(request)
     return {"status": "live"}
 
 
@@ -45,22 +44,30 @@ async def ready(request: Request) -> dict[str, str]:
     """The bundle is verified, the sessions are warm, and the device asked for is in use: the
     service does not start otherwise. And the device has not failed since, and the service was not
     told to end."""
-    pipeline: Pipeline = request.app.state.pipeline
-    check_working(pipeline.sessions)
-    if request.app.state.ending:
-        raise Refusal("not_ready", "The service was told to end.")
-    manifest = pipeline.bundle.manifest
-    return {
-        "status": "ready",
-        "model": f"{manifest.name}/{manifest.version}",
-        "provider": pipeline.sessions.provider,
-    }
+    check_ready(request)
+    models: Models = request.app.state.models
+    default = models.default
+    return {"status": "ready", "model": default.model, "provider": default.sessions.provider}
 
 
 @router.get("/metrics", response_class=Response)
 async def prometheus() -> Response:
     """Prometheus metrics."""
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def check_live(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) once only a restart helps."""
+    models: Models = request.app.state.models
+    for pipeline in models.answering:
+        check_working(pipeline.sessions)
+
+
+def check_ready(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) where nothing should be sent."""
+    check_live(request)
+    if request.app.state.ending:
+        raise Refusal("not_ready", "The service was told to end.")
 
 
 class PortError(Exception):

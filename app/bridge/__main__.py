@@ -40,7 +40,7 @@ def main() -> int:
     print("settings", settings.model_dump_json(), flush=True)
     # Whatever is under way may be left at any point: it is done again, to the same results
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    pulse = Pulse()
+    pulse = Pulse(settings.timeout_seconds)
     try:
         server = serve(settings.host, settings.port, pulse)
     except OSError:

@@ -19,16 +19,18 @@ def study_hash(salt: bytes, study_uid: str) -> str:
 
 
 class Pulse:
-    """When the bridge last moved on. An outage of another side is not a standstill."""
+    """When the bridge last moved on. An outage of another side is not a standstill, nor is a wait
+    of ``timeout_seconds`` for its answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
+        self._stuck_seconds = max(_STUCK_SECONDS, 2 * timeout_seconds)
         self._last = time.monotonic()
 
     def beat(self) -> None:
         self._last = time.monotonic()
 
     def is_alive(self) -> bool:
-        return time.monotonic() - self._last < _STUCK_SECONDS
+        return time.monotonic() - self._last < self._stuck_seconds
 
 
 def serve(host: str, port: int, pulse: Pulse) -> ThreadingHTTPServer:

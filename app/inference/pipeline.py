@@ -1,9 +1,9 @@
 """The way of a request: bytes -> pixels -> tensor -> features -> reading.
 
-Owns the threads. A worker takes an image all the way to its features: on a CPU nothing is gained
-by batches, and every hand-over between threads costs (``docs/performance.md``). On a GPU images
-meet in the batcher, and other images are decoded while a worker waits for it. The event loop that
-calls only waits.
+A worker takes an image all the way to its features: on a CPU nothing is gained by batches, and
+every hand-over between threads costs (``docs/performance.md``). On a GPU images meet in the
+batcher, and other images are decoded while a worker waits for it. The event loop that calls only
+waits.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from app import metrics
-from app.bundle import Bundle
+from app.bundle import ENCODER, HEAD, MANIFEST, Bundle, Manifest
 from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
@@ -33,22 +32,19 @@ from app.imaging.preprocess import Crop, InputGeometry
 from app.imaging.quality import Fault, faults_of
 from app.imaging.reduced import preprocess_reduced
 from app.imaging.shown import Shown, decode_to_show
-from app.inference.batcher import Batcher
+from app.inference.compute import Compute
 from app.inference.exams import Exam, Sent, slots_and_days
 from app.inference.familiarity import familiarity_of
+from app.inference.look import Look
 from app.inference.reference import references_of
-from app.inference.remembered import Remembered
-from app.inference.sessions import ExamReading, Features, Sessions
-from app.inference.workers import Turn, Workers
+from app.inference.sessions import ExamReading, Features, GraphError, Sessions
+from app.inference.workers import Turn
 from app.problems import Refusal
 from app.settings import Settings
 
 T = TypeVar("T")
 
 Gate = Literal["refuse", "warn"]
-
-_GPU_BATCH = 32  # images
-_BATCHES_AHEAD = 2  # that may be decoded while one is on the GPU
 
 
 @dataclass(frozen=True)
@@ -61,23 +57,6 @@ class Terms:
     assumed: Stated
     long_side: int | None
     header: bool
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the bytes of a file alone tell.
-
-    ``crop`` and ``inverted`` say how it became the model's input, ``faults`` what the quality gate
-    found, ``features`` what the encoder made of it; ``shown`` is the whole image small, uint8
-    [height, width].
-    """
-
-    facts: ImageFacts
-    crop: Crop
-    inverted: bool
-    faults: tuple[Fault, ...]
-    features: Features
-    shown: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -112,53 +91,32 @@ class Stopwatch:
 
 
 class Pipeline:
-    """Started with a verified bundle, stopped once; in between, any number of requests.
+    """One model: made of a verified bundle, and then for any number of requests. It owns no thread:
+    it computes on those of ``compute``, which other models share, and goes with the last request
+    that uses it.
 
     Raises ``BundleError``, ``GraphError`` or ``DeviceError`` for what cannot be served.
     """
 
-    def __init__(self, bundle: Bundle, settings: Settings) -> None:
-        cv2.setNumThreads(1)  # the workers are the parallelism
+    def __init__(self, bundle: Bundle, settings: Settings, compute: Compute | None = None) -> None:
+        """Without ``compute`` this is the first model, and has one made for its device."""
         self.bundle = bundle
         self.model = f"{bundle.manifest.name}/{bundle.manifest.version}"
         self.sessions = Sessions(
             bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
         )
+        _check_answers(self.sessions, bundle.manifest)
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
         self._familiarity = familiarity_of(bundle, settings.gate)
         self.references = references_of(bundle)
-        self._remembered: Remembered[Look] = Remembered(
-            settings.share_of(settings.remembered_bytes), _bytes_of
-        )
-        on_gpu = self.sessions.device == "cuda"
-        self.max_batch = settings.max_batch or (_GPU_BATCH if on_gpu else 1)
-        batches = self.max_batch > 1
-        self._workers = Workers(
-            settings.workers, spare=_BATCHES_AHEAD * self.max_batch if batches else 0
-        )
-        self._batcher = (
-            Batcher(
-                self.sessions.encode,
-                workers=1 if on_gpu else settings.workers,
-                max_batch=self.max_batch,
-                observe_batch=metrics.BATCH_IMAGES.observe,
-            )
-            if batches
-            else None
-        )
+        self.compute = compute or Compute(settings, self.sessions.device)
 
     async def run(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> T:
         """Do ``work`` on a worker: an ``image``, or something small around several."""
-        since = time.perf_counter()
-
-        def begun() -> T:
-            metrics.QUEUE_SECONDS.observe(time.perf_counter() - since)
-            return work()
-
-        return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+        return await self.compute.run(turn, work, image=image)
 
     async def look_at_all(
         self,
@@ -167,22 +125,30 @@ class Pipeline:
         terms: Terms,
         turn: Turn,
         watch: Stopwatch,
+        *,
+        alone: bool = False,
     ) -> list[Encoded | Refusal]:
-        """Look at every file on its own, in parallel; one that must not be scored comes back as
-        its refusal."""
-
-        async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
-            try:
-                return await self.run(
-                    turn, partial(self.look_at, index, data, said, terms, turn, watch)
-                )
-            except Refusal as refusal:
-                return refusal
-
-        jobs = (
-            one(i, data, said) for i, (data, said) in enumerate(zip(files, stated, strict=True))
+        """Look at every file on its own, in parallel, as ``look_at`` does; one that must not be
+        scored comes back as its refusal."""
+        return await self._in_parallel(
+            turn,
+            [
+                partial(self.look_at, i, data, said, terms, turn, watch, alone=alone)
+                for i, (data, said) in enumerate(zip(files, stated, strict=True))
+            ],
         )
-        return list(await asyncio.gather(*jobs))
+
+    async def look_at_tensors(
+        self, tensors: NDArray[np.float32], terms: Terms, turn: Turn, watch: Stopwatch
+    ) -> list[Encoded | Refusal]:
+        """The same of float32 [images, height, width, 1] that are preprocessed already."""
+        return await self._in_parallel(
+            turn,
+            [
+                partial(self._look_at_tensor, i, tensor, terms, turn, watch)
+                for i, tensor in enumerate(tensors)
+            ],
+        )
 
     def look_at(
         self,
@@ -202,12 +168,13 @@ class Pipeline:
         """
         turn.check()
         key = None if alone and not terms.header else hashlib.sha256(data).hexdigest()
-        known = None if alone else self._remembered.get((key, terms.long_side))
+        place = (self.bundle.sha256, key, terms.long_side)
+        known = None if alone else self.compute.remembered.get(place)
         look = known or self._look(data, terms, turn, watch)
         if look.faults and terms.gate == "refuse":
             raise Refusal(look.faults[0].code, look.faults[0].detail)
         if not alone and known is None:
-            self._remembered.put((key, terms.long_side), look)
+            self.compute.remembered.put(place, look)
         sent = Sent(
             index=index,
             facts=completed(look.facts, terms.assumed),
@@ -218,6 +185,37 @@ class Pipeline:
         )
         is_dicom = look.facts.format == "dicom"
         return Encoded(sent, look, read_header(data) if terms.header and is_dicom else None)
+
+    def _look_at_tensor(
+        self,
+        index: int,
+        tensor: NDArray[np.float32],
+        terms: Terms,
+        turn: Turn,
+        watch: Stopwatch,
+    ) -> Encoded:
+        """Encode a tensor, which is an image of its own size. Of the gate only the distance of
+        its features applies: the rules look at pixels of files."""
+        turn.check()
+        height, width, _ = tensor.shape
+        facts = completed(ImageFacts("tensor", height, width, bits=32), terms.assumed)
+        features, faults = self._features(tensor, watch)
+        if faults and terms.gate == "refuse":
+            raise Refusal(faults[0].code, faults[0].detail)
+        crop = Crop(0, 0, width, height, flipped=False)
+        look = Look(facts, crop, inverted=False, faults=faults, features=features, shown=None)
+        return Encoded(Sent(index, facts), look, header=None)
+
+    async def _in_parallel(
+        self, turn: Turn, looks: Sequence[Callable[[], Encoded]]
+    ) -> list[Encoded | Refusal]:
+        async def one(look: Callable[[], Encoded]) -> Encoded | Refusal:
+            try:
+                return await self.run(turn, look)
+            except Refusal as refusal:
+                return refusal
+
+        return list(await asyncio.gather(*(one(look) for look in looks)))
 
     def show(self, data: bytes, long_side: int | None, turn: Turn, watch: Stopwatch) -> Shown:
         """Decode a file for a viewer, at most ``long_side`` large. Computes: call it on a worker.
@@ -244,12 +242,6 @@ class Pipeline:
             ]
             return self.sessions.read(features, *slots_and_days(placed))
 
-    def stop(self) -> None:
-        """Finish what is under way, then end the threads."""
-        self._workers.stop()
-        if self._batcher:
-            self._batcher.stop()
-
     def _look(self, data: bytes, terms: Terms, turn: Turn, watch: Stopwatch) -> Look:
         with watch.stage("decode"):
             reduced = decode_reduced(
@@ -268,19 +260,37 @@ class Pipeline:
         if faults and terms.gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
         turn.check()
-        with watch.stage("encode"):
-            features = self._encode(seen.tensor[np.newaxis])
-        unfamiliar = self._familiarity and self._familiarity.fault_of(features.pooled[0])
-        faults = (*faults, unfamiliar) if unfamiliar else faults
+        features, unfamiliar = self._features(seen.tensor, watch)
+        faults = (*faults, *unfamiliar)
         return Look(facts, seen.crop, seen.inverted, faults, features, shown)
 
+    def _features(
+        self, tensor: NDArray[np.float32], watch: Stopwatch
+    ) -> tuple[Features, tuple[Fault, ...]]:
+        """Of an image [height, width, 1], and whether they are too far from familiar ones."""
+        with watch.stage("encode"):
+            features = self._encode(tensor[np.newaxis])
+        unfamiliar = self._familiarity and self._familiarity.fault_of(features.pooled[0])
+        return features, (unfamiliar,) if unfamiliar else ()
+
     def _encode(self, image: NDArray[np.float32]) -> Features:
-        if self._batcher is None:
-            metrics.BATCH_IMAGES.observe(1)
-            return self.sessions.encode(image)
-        (waiting,) = self._batcher.submit(image)
-        with self._workers.elsewhere():
-            return waiting.result()
+        return self.compute.encode(self.sessions.encode, image)
+
+
+def _check_answers(sessions: Sessions, manifest: Manifest) -> None:
+    """Read an empty image, so that both graphs are warm. Raises ``GraphError`` if they do not fit
+    each other or their manifest: no request would be answered."""
+    try:
+        features = sessions.encode(sessions.nothing())
+        reading = sessions.read(features, np.zeros((1, 1), np.int32), np.zeros(1, np.float32))
+    except Exception as error:  # ONNX Runtime has an exception of its own for every fault
+        kind = type(error).__name__
+        raise GraphError(f"{HEAD} cannot read what {ENCODER} sees: {kind}") from None
+    shape = (len(manifest.classes), manifest.heatmap.rows, manifest.heatmap.columns)
+    if reading.logits.shape != shape[:1] or reading.heatmaps.shape[2:] != shape:
+        raise GraphError(f"{HEAD} does not answer what {MANIFEST} says")
+    if not np.isfinite(reading.logits).all():
+        raise GraphError(f"{HEAD} answers what is no number")
 
 
 def _together(features: Sequence[Features]) -> Features:
@@ -290,8 +300,3 @@ def _together(features: Sequence[Features]) -> Features:
         np.concatenate([image.maps for image in features]),
         np.concatenate([image.pooled for image in features]),
     )
-
-
-def _bytes_of(look: Look) -> int:
-    shown = 0 if look.shown is None else look.shown.nbytes
-    return look.features.maps.nbytes + look.features.pooled.nbytes + shown

@@ -79,7 +79,7 @@ class Sessions:
             if self._bound:
                 self._bound.warm_up()
             else:
-                self._run(self._nothing())
+                self._run(self.nothing())
         except Exception as error:
             kind = type(error).__name__
             raise GraphError(f"{ENCODER} cannot be run on {self.provider}: {kind}") from None
@@ -127,7 +127,7 @@ class Sessions:
         answers: list[NDArray[np.float32]] = self._encoder.run(_FEATURES, {"images": images})
         return answers
 
-    def _nothing(self) -> NDArray[np.float32]:
+    def nothing(self) -> NDArray[np.float32]:
         """One empty image."""
         _, height, width, channels = self._encoder.get_inputs()[0].shape
         return np.zeros((1, height, width, channels), np.float32)
@@ -135,7 +135,7 @@ class Sessions:
     def _encodes_nothing(self) -> bool:
         """Whether the device fails with any image, not only with the one that has just failed."""
         try:
-            self._run(self._nothing())
+            self._run(self.nothing())
         except Exception:
             return True
         return False

@@ -1,12 +1,20 @@
 // The way in: user and password, or the hospital's provider of identities.
 
 import { el, fill } from "./dom.js";
-import { logIn } from "./session.js";
+import { elsewhere, logIn, tellOthers } from "./session.js";
 import { words } from "./words.js";
 
-/** Show the login in `host`; resolves to the session once somebody is in. */
+const POPUP = "popup,width=560,height=720";
+
+/**
+ * Show the login in `host`; resolves to the session once somebody is in. Over the page, in a dialog,
+ * the provider is asked in another window, for this one would lose what it holds.
+ */
 export function showLogin(host, state) {
+  const isOver = Boolean(host.closest("dialog"));
+  const over = new AbortController();
   return new Promise((resolve) => {
+    if (isOver) elsewhere(over.signal, resolve);
     const fault = el("p", { class: "fault", role: "alert" });
     const user = el("input", {
       id: "user", name: "user", autocomplete: "username", required: true, autocapitalize: "none",
@@ -50,14 +58,13 @@ export function showLogin(host, state) {
     fill(
       host,
       el(
-        // over the page, whose main part there is already
-        host.closest("dialog") ? "div" : "main",
+        isOver ? "div" : "main", // the page below has its main part
         { class: "login" },
         el("h1", {}, words.page.title),
         el("p", { class: "muted" }, words.page.what),
         state.https ? null : el("p", { class: "note warning" }, words.login.insecure),
         state.password ? form : null,
-        state.oidc ? provider(state.password ? null : fault) : null,
+        state.oidc ? provider(state.password ? null : fault, isOver) : null,
         state.password || state.oidc ? null : el("p", { class: "note" }, words.login.none),
         el("p", { class: "research" }, words.page.research),
       ),
@@ -65,17 +72,37 @@ export function showLogin(host, state) {
     (state.password ? user : host.querySelector("a, button"))?.focus();
     const code = new URLSearchParams(location.search).get("login"); // what came of the provider
     if (code) {
-      fill(fault, words.login.refused({ code, title: words.problems.unexpected }));
+      fill(fault, words.login.refusedThere({ code }));
       history.replaceState(null, "", "/");
     }
-  });
+  }).finally(() => over.abort());
 }
 
-function provider(fault) {
+function provider(fault, isOver) {
+  const link = isOver
+    ? { href: "/session/oidc?again=true", target: "_blank", on: { click: open } }
+    : { href: "/session/oidc" };
   return el(
     "div",
     { class: "login-form" },
     fault,
-    el("a", { class: "button", href: "/session/oidc" }, words.login.oidc),
+    el("a", { class: "button", ...link }, words.login.oidc),
+    isOver ? el("p", { class: "muted small" }, words.login.inAnotherWindow) : null,
+  );
+}
+
+/** In a window of its own, which may close itself; where there is none, in a tab. */
+function open(event) {
+  if (window.open(event.currentTarget.href, "_blank", POPUP)) event.preventDefault();
+}
+
+/** What the window of a login shows in the end, unless it may close itself. */
+export function showDone(host) {
+  tellOthers();
+  window.close();
+  fill(
+    host,
+    el("main", { class: "login" }, el("h1", {}, words.page.title),
+      el("p", { role: "status" }, words.login.done)),
   );
 }

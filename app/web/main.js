@@ -1,7 +1,7 @@
 // The page from its start: who is there, then reading or the model.
 
 import { el, fill, say } from "./dom.js";
-import { showLogin } from "./login.js";
+import { showDone, showLogin } from "./login.js";
 import { askModel, operatingPoints } from "./operating.js";
 import { known } from "./plan.js";
 import { read } from "./reading.js";
@@ -28,6 +28,8 @@ await begin();
 async function begin() {
   try {
     const state = await session();
+    const isDone = new URLSearchParams(location.search).get("login") === "done";
+    if (isDone && state.user) return showDone(app);
     const isIn = state.access === "open" || state.user;
     showPage(isIn ? state : await showLogin(app, state));
   } catch (problem) {

@@ -19,7 +19,9 @@ const COARSE = 2; // times halved
  */
 export function showResult(host, reading, model, points) {
   const panel = el("div", { class: "breast", tabIndex: -1 });
+  const one = el("p", { class: "on-paper" }, words.result.onPaper);
   let shown = null;
+  let others = []; // the breasts that are not shown, for the print
   const tabs = reading.breasts.map((breast, place) =>
     el("button", {
       type: "button", role: "tab", id: `breast-${place}`, "aria-controls": "breast-panel",
@@ -29,7 +31,7 @@ export function showResult(host, reading, model, points) {
   Object.assign(panel, { id: "breast-panel" });
 
   function choose(place) {
-    shown?.destroy();
+    destroy();
     tabs.forEach((tab, each) => {
       tab.setAttribute("aria-selected", String(each === place));
       tab.tabIndex = each === place ? 0 : -1;
@@ -38,7 +40,26 @@ export function showResult(host, reading, model, points) {
       panel.setAttribute("role", "tabpanel");
       panel.setAttribute("aria-labelledby", `breast-${place}`);
     }
-    shown = showBreast(panel, reading.breasts[place], model, points);
+    shown = showBreast(panel, reading.breasts[place], model, points, { print: () => print(place) });
+  }
+
+  /** Print all breasts, of which the one at `place` is shown. */
+  async function print(place) {
+    if (!others.length) {
+      others = reading.breasts.map((breast, each) =>
+        each === place ? shown : putOnPaper(panel, each < place, breast, model, points));
+      one.hidden = true;
+    }
+    const mine = others;
+    await Promise.all(mine.map(({ ready }) => ready));
+    if (mine === others) window.print();
+  }
+
+  function destroy() {
+    shown?.destroy();
+    others.filter((other) => other !== shown).forEach((other) => other.destroy());
+    others = [];
+    one.hidden = false;
   }
 
   function turn(event) {
@@ -55,11 +76,26 @@ export function showResult(host, reading, model, points) {
       ? el("div", { class: "tabs", role: "tablist", "aria-label": words.result.breasts }, ...tabs)
       : null,
     ignoredNote(reading.ignored),
-    tabs.length > 1 ? el("p", { class: "on-paper" }, words.result.onPaper) : null,
+    tabs.length > 1 ? one : null,
     panel,
   );
   choose(0);
-  return { destroy: () => shown.destroy() };
+  return { destroy };
+}
+
+/** A breast as `showBreast` shows it, before or after `panel` and on paper only. */
+function putOnPaper(panel, isBefore, breast, model, points) {
+  const host = el("div", { class: "breast is-paper", inert: true });
+  if (isBefore) panel.before(host);
+  else panel.parentElement.append(host);
+  const { ready, destroy } = showBreast(host, breast, model, points);
+  return {
+    ready,
+    destroy() {
+      destroy();
+      host.remove();
+    },
+  };
 }
 
 function ignoredNote(ignored) {
@@ -73,7 +109,12 @@ function ignoredNote(ignored) {
   );
 }
 
-function showBreast(host, breast, { model, figures }, points) {
+/**
+ * Show a breast in `host`, with what it is looked at and taken away with where there is a way to
+ * `print`, on paper otherwise. Answers `{ready, destroy()}`; `ready` once its pictures are drawn.
+ */
+function showBreast(host, breast, { model, figures }, points, { print = null } = {}) {
+  const isPaper = !print;
   const stop = new AbortController();
   const frames = framesOf(breast);
   const viewers = frames.map(({ viewer }) => viewer);
@@ -83,11 +124,12 @@ function showBreast(host, breast, { model, figures }, points) {
   const reading = el("section", { class: "reading", "aria-label": words.result.probability });
   fill(
     host,
+    el("p", { class: "research of-page" }, words.page.research),
     el(
       "div",
       { class: "look" },
-      createToolbar(viewers),
-      columns.length > 1 ? waysTo(columns, breast) : null,
+      isPaper ? null : createToolbar(viewers),
+      columns.length > 1 && !isPaper ? waysTo(columns, breast) : null,
       grid,
     ),
     el(
@@ -96,24 +138,27 @@ function showBreast(host, breast, { model, figures }, points) {
       reading,
       ...warningsOf(breast),
       createLegend(breast.exams.at(-1).images[0].heatmap),
-      el("h3", {}, words.takeaway.title),
-      createTakeaway(breast, () => points.chosen().name, stop.signal),
+      ...(isPaper ? [] : [
+        el("h3", {}, words.takeaway.title),
+        createTakeaway(breast, () => points.chosen().name, print, stop.signal),
+      ]),
       el("p", { class: "muted small" }, words.result.by(model, breast.answer)),
     ),
   );
   const write = () => {
-    const result = { breast, point: points.chosen(), points, figures };
+    const result = { breast, point: points.chosen(), points, figures, isPaper };
     fill(reading, ...readingOf(result));
     frames.forEach((frame) => printResult(frame, result));
   };
   const forget = points.onChange(write);
   write();
-  load(frames, stop.signal);
+  const ready = load(frames, stop.signal, isPaper).then(painted);
   grid.scrollLeft = grid.scrollWidth; // the newest exam is looked at first
   const fit = new ResizeObserver(() =>
     grid.classList.toggle("is-wide", grid.scrollWidth > grid.clientWidth + 1));
   fit.observe(grid);
   return {
+    ready,
     destroy() {
       stop.abort();
       forget();
@@ -176,15 +221,20 @@ function waysTo(columns, { exams }) {
   return el("nav", { class: "ways", "aria-label": words.result.ways }, ...buttons);
 }
 
-async function load(frames, signal) {
+/** Resolves when each frame has its picture, or says why it has none. */
+async function load(frames, signal, isPaper = false) {
   // The newest exam first: that is what is looked at
   const waiting = [...frames].reverse();
   const one = async () => {
     for (let frame = waiting.shift(); frame && !signal.aborted; frame = waiting.shift()) {
       try {
         await frame.viewer.setHeatmap(frame.heatmap);
-        const coarse = showCoarse(frame, signal);
-        frame.viewer.show(rasterOf(await askPixels(frame.file, { signal }).finally(coarse.end)));
+        if (isPaper) {
+          frame.viewer.show(await coarseOf(frame, signal));
+        } else {
+          const coarse = showCoarse(frame, signal);
+          frame.viewer.show(rasterOf(await askPixels(frame.file, { signal }).finally(coarse.end)));
+        }
         frame.state.remove();
       } catch (error) {
         if (error.name === "AbortError") return;
@@ -195,16 +245,26 @@ async function load(frames, signal) {
   await Promise.all(Array.from({ length: LOADED_AT_ONCE }, one));
 }
 
+/** What was shown last is drawn: a frame of the screen has passed since. */
+const painted = () =>
+  new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+
+/** Fewer pixels of an image: all that paper has room for. */
+async function coarseOf({ file, image }, signal) {
+  const longSide = Math.ceil(Math.max(image.rows, image.columns) / 2 ** COARSE);
+  return coarseRasterOf(await askPixels(file, { longSide, signal }), COARSE);
+}
+
 /** Show fewer pixels where all of them take long; `end()` once they are there, or will not come. */
-function showCoarse({ file, image, viewer, state }, signal) {
+function showCoarse(frame, signal) {
+  const { viewer, state } = frame;
   const own = new AbortController();
   const either = AbortSignal.any([signal, own.signal]);
   const timer = setTimeout(async () => {
-    const longSide = Math.ceil(Math.max(image.rows, image.columns) / 2 ** COARSE);
     try {
-      const seen = await askPixels(file, { longSide, signal: either });
+      const seen = await coarseOf(frame, either);
       if (either.aborted) return;
-      viewer.show(coarseRasterOf(seen, COARSE));
+      viewer.show(seen);
       state.classList.add("is-coarse");
       fill(state, words.result.coarse);
     } catch {
@@ -252,7 +312,7 @@ function printResult({ viewer, image, exam }, { breast, point }) {
   );
 }
 
-function readingOf({ breast, point, points, figures }) {
+function readingOf({ breast, point, points, figures, isPaper }) {
   const { probability, positiveClass } = breast;
   const isCalled = probability >= point.threshold;
   const band = bandAt(figures, probability);
@@ -266,7 +326,7 @@ function readingOf({ breast, point, points, figures }) {
     ),
     el("p", { class: "verdict" }, words.result.verdict(isCalled, point)),
     el("p", { class: "muted interval" }, intervalOf(figures, band)),
-    choiceOf(points, point),
+    isPaper ? el("p", { class: "muted" }, words.result.meaning(point)) : choiceOf(points, point),
     ...overTime(breast, point, figures),
   ];
 }

@@ -9,9 +9,9 @@ const TYPES = { json: "application/json", fhir: "application/fhir+json", dicom: 
 
 /**
  * Buttons that save the answer that `breast` (see reading.js) is in, in each form; `point()` is the
- * operating point, `signal` ends what is being made.
+ * operating point, `print()` prints, `signal` ends what is being made.
  */
-export function createTakeaway(breast, point, signal) {
+export function createTakeaway(breast, point, print, signal) {
   const state = el("p", { class: "muted", role: "status" });
   let isAsking = false;
   const asked = async (form, options, files) => {
@@ -50,7 +50,11 @@ export function createTakeaway(breast, point, signal) {
     fhir: () => asked("fhir", { objects: "fhir" }, (answer) => [
       { data: JSON.stringify(answer.fhir, null, 1), name: `${named("fhir")}.json` },
     ]),
-    print: () => window.print(),
+    print: async () => {
+      fill(state, words.takeaway.making);
+      await print();
+      fill(state);
+    },
   };
   const isDicom = breast.request.images.every(({ facts }) => facts.format === "dicom");
   const buttons = Object.entries(forms).map(([form, click]) => {

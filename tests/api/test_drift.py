@@ -10,6 +10,7 @@ import pytest
 
 from app.api.application import create_application
 from app.bundle import Bundle, load_bundle, seal
+from app.inference.models import Models
 from app.inference.pipeline import Pipeline
 from app.inference.reference import references_of
 from app.settings import Settings
@@ -100,6 +101,6 @@ def test_a_bundle_without_figures_is_served_and_counts_no_scores(
         whole.model_dump(exclude={"files"}) | {"name": "without-figures", "version": "1.0.0"},
     )
     settings = Settings()
-    with serving_here(create_application(Pipeline(bare, settings), settings)) as client:
+    with serving_here(create_application(Models(Pipeline(bare, settings)), settings)) as client:
         assert client.post("/predict", content=png(breast())).status_code == 200
         assert 'model="without-figures' not in client.get("/metrics").text

@@ -11,6 +11,7 @@ import pytest
 
 from app.api.application import create_application
 from app.bundle import Bundle
+from app.inference.models import Models
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 from tests.inference.test_device import encoder_that_fails_above, session_of
@@ -25,7 +26,7 @@ def broken(bundle: Bundle) -> Iterator[httpx.Client]:
     """The application with the encoder of a real session that can run nothing in its place."""
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
-    with serving_here(create_application(pipeline, settings)) as client:
+    with serving_here(create_application(Models(pipeline), settings)) as client:
         assert client.post("/predict", content=IMAGE).status_code == 200
         assert client.get("/healthz/ready").status_code == 200
         pipeline.sessions._encoder = session_of(encoder_that_fails_above(-1))
@@ -59,7 +60,7 @@ def test_other_images_of_a_series_that_failed_are_left(bundle: Bundle) -> None:
         time.sleep(0.05)
         raise ValueError
 
-    with serving_here(create_application(pipeline, settings)) as client:
+    with serving_here(create_application(Models(pipeline), settings)) as client:
         pipeline._encode = fails  # type: ignore[method-assign]
         files = [("files", (f"{n}.png", IMAGE)) for n in range(16)]
         answer = client.post("/predict/series", files=files)

@@ -23,6 +23,7 @@ from app.api.bodies import LargeBodyProtocol
 from app.bundle import Bundle
 from app.imaging.decode import decode
 from app.imaging.display import grey_range
+from app.inference.models import Models
 from app.inference.pipeline import Pipeline
 from app.settings import Settings
 from tests.api.test_load import answer_on, connected, head, settled
@@ -354,7 +355,7 @@ def impatient(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx
     """A service with room for an answer or two, and little patience with those who take none."""
     monkeypatch.setattr(LargeBodyProtocol, "stalled_seconds", 0.5)
     settings = Settings(max_bytes_in_flight=ANSWER_BYTES + 1_000_000)
-    application = create_application(Pipeline(bundle, settings), settings)
+    application = create_application(Models(Pipeline(bundle, settings)), settings)
     with serving_here(application, http=LargeBodyProtocol) as client:
         yield client
 

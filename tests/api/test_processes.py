@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,14 @@ import pytest
 
 from app.bundle import ENCODER
 from tests.pictures import breast, png
-from tests.serving import Service, refused_to_start, serving
+from tests.serving import (
+    REPOSITORY,
+    Service,
+    environment,
+    free_port,
+    refused_to_start,
+    serving,
+)
 
 IMAGE = png(breast())
 WITHIN_SECONDS = 60
@@ -230,6 +239,34 @@ def test_refused_start_ends_all_with_one_line(bundle_folder: Path, tmp_path: Pat
     refusals = [line for line in printed.splitlines() if line.startswith("refused to start:")]
     assert refusals == [f"refused to start: {broken / ENCODER} is missing"]
     assert "Traceback" not in printed
+
+
+def test_refused_start_does_not_wait_for_answers_of_processes_that_are_gone(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    """The supervisor asks whether they are well, here with an hour's patience."""
+    script = (
+        "import sys\n"
+        "from app import __main__\n"
+        "from app.api import processes\n"
+        "options = processes.server_options\n"
+        "processes.server_options = lambda settings: (\n"
+        "    options(settings) | {'timeout_worker_healthcheck': 3600})\n"
+        "sys.exit(__main__.main())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=environment(
+            bundle_folder, port=free_port(), processes=PROCESSES, model_key=tmp_path / "none.pem"
+        ),
+        capture_output=True,
+        timeout=5 * WITHIN_SECONDS,
+        check=False,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("refused to start: ") == 1
 
 
 def test_a_single_process_starts_no_other(server: Service) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from app.api.application import create_application
 from app.bundle import Bundle
+from app.inference.models import Models
 from app.inference.pipeline import Pipeline
 from app.problems import PROBLEMS
 from app.settings import Settings
@@ -259,7 +260,7 @@ def failing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
     pipeline._workers.stop()
-    with serving_here(create_application(pipeline, settings)) as client:
+    with serving_here(create_application(Models(pipeline), settings)) as client:
         yield client
 
 

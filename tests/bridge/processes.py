@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
 from tests.orthanc import Orthanc
-from tests.serving import REPOSITORY, environment, free_port
+from tests.serving import READY_SECONDS, REPOSITORY, environment, free_port
 
-_STOP_SECONDS = 30
+_STOP_SECONDS = 60
 
 
 class Part:
@@ -37,7 +38,7 @@ class Part:
                 [sys.executable, "-m", self._module],
                 cwd=REPOSITORY, env=self._env, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
-        until(self._is_ready, seconds=60, what=f"{self._module} is ready")
+        until(self._is_ready, seconds=READY_SECONDS, what=f"{self._module} is ready")
 
     def _is_ready(self) -> bool:
         assert self._process is not None
@@ -62,6 +63,12 @@ class Part:
         self._process = None
         return status
 
+    @property
+    def process(self) -> Path:
+        """Its folder in ``/proc``."""
+        assert self._process is not None
+        return Path(f"/proc/{self._process.pid}")
+
     def printed(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -81,19 +88,30 @@ def service(bundle_folder: Path, folder: Path, **settings: object) -> Part:
     return Part("app", env, port, "/healthz/ready", folder / "service.log")
 
 
-def bridge(archive: Orthanc, service_url: str, folder: Path, **settings: object) -> Part:
-    """The bridge in a hurry: it looks often, and takes a study for complete soon."""
+IN_A_HURRY = {"poll_seconds": 0.2, "stable_seconds": 1}
+"""Settings of a bridge that looks often, and takes a study for complete soon."""
+
+
+def bridge(
+    archive: Orthanc,
+    service_url: str,
+    folder: Path,
+    preload: Mapping[str, str] = MappingProxyType({}),
+    **settings: object,
+) -> Part:
+    """The bridge, in a hurry unless ``settings`` say otherwise; ``preload`` for its dynamic
+    linker."""
     port = free_port()
     chosen = {
         "archive_url": archive.web,
         "service_url": service_url,
-        "poll_seconds": 0.2,
-        "stable_seconds": 0.6,
         "port": port,
+        **IN_A_HURRY,
         **settings,
     }
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MAMMOSEQ_")}
-    env = inherited | {f"MAMMOSEQ_BRIDGE_{k.upper()}": str(v) for k, v in chosen.items()}
+    settled = {f"MAMMOSEQ_BRIDGE_{k.upper()}": str(v) for k, v in chosen.items()}
+    env = inherited | settled | dict(preload)
     return Part("app.bridge", env, port, "/healthz", folder / "bridge.log")
 
 

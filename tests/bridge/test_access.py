@@ -108,7 +108,7 @@ def test_the_archive_is_reached_with_its_certificate_and_the_password(
     part: Part = bridge(guarded.archive, "http://127.0.0.1:9", tmp_path, **settings)
     with started(part):
         sample = failed(code) if code else ANSWERED
-        until(lambda: part.metric(sample) > 0, seconds=10, what=sample)
+        until(lambda: part.metric(sample) > 0, seconds=60, what=sample)
         assert (part.metric(ANSWERED) > 0) == (code is None)
         assert password not in part.printed()
 
@@ -130,5 +130,5 @@ def test_without_the_right_key_the_bridge_waits_and_says_why(
     )
     sample = 'mammoseq_bridge_failures_total{code="http_401",side="service"}'
     with started(mammoseq, part):
-        until(lambda: part.metric(sample) > 0, seconds=10, what=sample)
+        until(lambda: part.metric(sample) > 0, seconds=60, what=sample)
         assert "S3CRET" not in part.printed() + mammoseq.printed()

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.bridge.hospital import RESULT_SECONDS, Hospital, evidence, running_hospital
+from tests.bridge.hospital import (
+    RESULT_SECONDS,
+    SEVERAL_ROUNDS,
+    Hospital,
+    assert_each_once,
+    evidence,
+    running_hospital,
+)
 from tests.bridge.processes import bridge, started, until
 from tests.bridge.studies import (
     SECRETS,
@@ -27,11 +34,9 @@ from tests.bridge.studies import (
 from tests.pictures import patched
 from tests.real_parts import require
 
-SEVERAL_ROUNDS = 1.6  # seconds; the bridge of these tests looks at the archive five times in one
 READ = "mammoseq_bridge_studies_read_total"
 REFUSED_AS_BLANK = 'mammoseq_bridge_studies_refused_total{code="no_breast_found"}'
 ALONE = "mammoseq_bridge_studies_without_priors_total"
-WAITING = "mammoseq_bridge_waiting_studies"
 NOT_STORED = 'mammoseq_bridge_failures_total{code="not_stored",side="archive"}'
 NO_REPORTS = """
 function ReceivedInstanceFilter(dicom)
@@ -63,14 +68,6 @@ def patient(hospital: Hospital) -> Patient:
     hospital.send(*priors, others, current)
     hospital.wait_for_reports(current)
     return Patient(current, priors)
-
-
-def assert_each_once(hospital: Hospital, sent: Sent, *, reports: int = 1) -> None:
-    """A study has so many reports, each with an overlay of each image, and nothing twice."""
-    results = hospital.results(sent)
-    assert len(hospital.reports(sent)) == reports
-    uids = Counter(str(result.SOPInstanceUID) for result in results)
-    assert set(uids.values()) == {1}
 
 
 def test_a_study_gets_a_report_that_names_its_images_and_those_of_its_priors(
@@ -116,18 +113,16 @@ def test_priors_beyond_the_look_back_get_no_results(hospital: Hospital, patient:
 def test_results_are_not_taken_for_new_images(hospital: Hospital, patient: Patient) -> None:
     read = hospital.bridge.metric(READ)
     before = {str(result.SOPInstanceUID) for result in hospital.results(patient.current)}
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     assert {str(r.SOPInstanceUID) for r in hospital.results(patient.current)} == before
     assert hospital.bridge.metric(READ) == read
-    assert hospital.bridge.metric(WAITING) == 0
 
 
 def test_a_restarted_bridge_reads_nothing_again(hospital: Hospital, patient: Patient) -> None:
     """What is done it learns from the archive alone."""
     hospital.bridge.kill()
     hospital.bridge.start()
-    time.sleep(SEVERAL_ROUNDS)
-    assert hospital.bridge.metric(WAITING) == 0
+    hospital.let_rounds_pass()
     assert hospital.bridge.metric(READ) == 0
 
 
@@ -141,10 +136,9 @@ def test_a_result_of_modality_mg_is_not_read(
         patient.current.uid, "LML", "A 1", Manufacturer="Mammoseq", SeriesDescription=description
     )
     hospital.send(Sent(patient.current.uid, [own]))
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     after = {str(result.SOPInstanceUID) for result in hospital.results(patient.current)}
     assert len(after - before) == 1
-    assert hospital.bridge.metric(WAITING) == 0
 
 
 def test_a_late_image_makes_one_more_report(hospital: Hospital) -> None:
@@ -154,7 +148,7 @@ def test_a_late_image_makes_one_more_report(hospital: Hospital) -> None:
     sent.files.append(view(sent.uid, "LMLO", "late"))
     hospital.send(Sent(sent.uid, sent.files[-1:]))
     hospital.wait_for_reports(sent, number=2)
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     assert_each_once(hospital, sent, reports=2)
     assert sorted(len(evidence(report)) for report in hospital.reports(sent)) == [2, 3]
 
@@ -163,9 +157,8 @@ def test_what_is_not_a_mammogram_is_refused_once(hospital: Hospital) -> None:
     blank, other = blank_study(), ct_study()
     hospital.send(blank, other)
     hospital.wait_for_metric(REFUSED_AS_BLANK, 1)
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     assert hospital.bridge.metric(REFUSED_AS_BLANK) == 1
-    assert hospital.bridge.metric(WAITING) == 0
     assert hospital.results(blank) == hospital.results(other) == []
 
 
@@ -176,8 +169,9 @@ def test_an_image_that_the_service_leaves_out_does_not_have_the_study_read_again
     sent.files.append(blank_view(sent.uid, "LMLO", "partly blank"))
     hospital.send(sent)
     hospital.wait_for_reports(sent)
+    hospital.let_rounds_pass()
     read = hospital.bridge.metric(READ)
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     assert hospital.bridge.metric(READ) == read
     assert_each_once(hospital, sent)
 
@@ -203,7 +197,7 @@ def test_a_study_of_which_nothing_can_be_read_gets_no_report_about_its_priors(
     refused = hospital.bridge.metric(REFUSED_AS_BLANK)
     hospital.send(prior, current)
     hospital.wait_for_metric(REFUSED_AS_BLANK, refused + 1)
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     assert hospital.bridge.metric(REFUSED_AS_BLANK) == refused + 1
     assert hospital.results(prior) == hospital.results(current) == []
 
@@ -214,13 +208,9 @@ def test_nothing_is_lost_or_doubled_whoever_is_killed(hospital: Hospital) -> Non
     for victim in (hospital.archive, hospital.service, hospital.bridge):
         before = [study(f"killed {len(sent) + n}", views=("LCC", "LMLO")) for n in range(6)]
         after = study(f"killed {len(sent) + 6}", views=("LCC", "LMLO"))
+        read = hospital.bridge.metric(READ)
         hospital.send(*before)
-        until(
-            lambda: any(map(hospital.reports, before)),  # noqa: B023 (called at once)
-            seconds=RESULT_SECONDS,
-            what="one of the studies is read",
-        )
-        assert not all(map(hospital.reports, before))
+        hospital.wait_for_metric(READ, read + 1)
         victim.kill()
         if victim is not hospital.archive:
             hospital.send(after)
@@ -230,7 +220,7 @@ def test_nothing_is_lost_or_doubled_whoever_is_killed(hospital: Hospital) -> Non
             hospital.send(after)
         sent += [*before, after]
     hospital.wait_for_reports(*sent)
-    time.sleep(SEVERAL_ROUNDS)
+    hospital.let_rounds_pass()
     for one in sent:
         assert_each_once(hospital, one)
 
@@ -262,7 +252,7 @@ def test_two_bridges_store_what_one_stores(hospital: Hospital, tmp_path: Path) -
         sent = [study(f"two {number}", views=("LCC", "RCC")) for number in range(4)]
         hospital.send(*sent)
         hospital.wait_for_reports(*sent)
-        time.sleep(SEVERAL_ROUNDS)
+        hospital.let_rounds_pass()
     for one in sent:
         assert_each_once(hospital, one)
 

@@ -78,17 +78,18 @@ def test_a_busy_service_is_waited_for(running: Running, service: Service) -> Non
     reader = threading.Thread(
         target=lambda: answers.append(service.read(study("busy", views=("LCC",)).files))
     )
-    time.sleep(0.2)
+    while running.metric("mammoseq_in_flight_requests") == 0:
+        time.sleep(0.02)
     reader.start()
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while running.metric(overloaded) == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert running.metric(overloaded) > 0
         assert answers == []
     finally:
         slow.close()
-    reader.join(20)
+    reader.join(60)
     assert len(answers) == 1
 
 

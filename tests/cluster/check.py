@@ -33,6 +33,8 @@ COMBINATIONS = [
         *((*OTHERS, autoscaler) for autoscaler in AUTOSCALERS),
     ]
 ]
+# Without components
+ALONE = ("base", "kserve", "monitoring")
 Manifests = list[dict[str, Any]]
 
 
@@ -41,7 +43,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     with api_server(Path(os.environ["KUBE_APISERVER"]), folder) as running:
         site = rendered_at_a_site("cpu", ["keda"], tmp_path_factory.mktemp("site"))
-        make_known(running, site + rendered(K8S / "monitoring"))
+        alone = [manifest for folder in ALONE for manifest in rendered(K8S / folder)]
+        make_known(running, site + alone)
         yield running
 
 
@@ -80,7 +83,7 @@ def assert_holds(kept: Any, meant: Any, where: str = "") -> None:
 def test_overlay_is_kept_as_it_was_meant_and_does_not_change_again(
     cluster: Cluster, tmp_path: Path, overlay: str, components: tuple[str, ...]
 ) -> None:
-    namespace = "-".join(("mammoseq", overlay, *components))
+    namespace = f"site-{COMBINATIONS.index((overlay, components))}"
     meant = site(cluster, overlay, components, tmp_path, namespace)
     kept = cluster.applied(meant)
     assert len(kept) == len(meant)
@@ -104,12 +107,13 @@ def test_pod_of_the_deployment_is_admitted(cluster: Cluster, tmp_path: Path, ove
     cluster.asked("create", "--dry-run=server", "--filename=-", given=pod)
 
 
-def test_base_and_monitoring_are_taken(cluster: Cluster) -> None:
-    for folder in ("base", "monitoring"):
-        meant = as_served(cluster, rendered(K8S / folder))
-        kept = cluster.applied(meant)
-        for one, other in zip(kept, meant, strict=True):
-            assert_holds(one, other, f"{other['kind']} {other['metadata']['name']}")
+@pytest.mark.parametrize("folder", ALONE)
+def test_what_is_beside_the_overlays_is_taken(cluster: Cluster, folder: str) -> None:
+    meant = as_served(cluster, rendered(K8S / folder))
+    kept = cluster.applied(meant)
+    for one, other in zip(kept, meant, strict=True):
+        assert_holds(one, other, f"{other['kind']} {other['metadata']['name']}")
+    assert revisions(cluster.applied(meant)) == revisions(kept)
 
 
 def test_kubectl_apply_as_in_the_docs_is_the_same_twice(cluster: Cluster, tmp_path: Path) -> None:

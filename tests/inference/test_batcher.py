@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.inference.batcher import Batcher
+from app.inference.batcher import Batcher, Encode
 from app.inference.sessions import Features
 
 SECONDS = 20
+Submit = Callable[[NDArray[np.float32]], list[Future[Features]]]
 
 
 def encode(images: NDArray[np.float32]) -> Features:
@@ -44,16 +46,17 @@ class Gate:
 
 @contextmanager
 def batching(
-    encoder: Callable[[NDArray[np.float32]], Features],
-    *,
-    workers: int = 1,
-    max_batch: int = 4,
-) -> Iterator[tuple[Batcher, list[int]]]:
+    encoder: Encode, *, workers: int = 1, max_batch: int = 4
+) -> Iterator[tuple[Submit, list[int]]]:
+    """Batches for one encoder: what submits to it, and the sizes of its batches."""
+    with batching_for_any(workers=workers, max_batch=max_batch) as (batcher, sizes):
+        yield partial(batcher.submit, encoder), sizes
+
+
+@contextmanager
+def batching_for_any(*, workers: int, max_batch: int) -> Iterator[tuple[Batcher, list[int]]]:
     sizes: list[int] = []
-    batcher = Batcher(
-        encoder, workers=workers, max_batch=max_batch,
-        observe_batch=sizes.append,
-    )  # fmt: skip
+    batcher = Batcher(workers=workers, max_batch=max_batch, observe_batch=sizes.append)
     try:
         yield batcher, sizes
     finally:
@@ -70,11 +73,11 @@ def value(future: Future[Features]) -> float:
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("max_batch", [1, 5, 64])
 def test_every_image_of_every_caller_gets_its_own_answer(workers: int, max_batch: int) -> None:
-    with batching(encode, workers=workers, max_batch=max_batch) as (batcher, sizes):
+    with batching(encode, workers=workers, max_batch=max_batch) as (submit, sizes):
 
         def caller(number: int) -> list[float]:
             wanted = [number * 10 + i for i in range(number % 4 + 1)]
-            return [value(future) for future in batcher.submit(images(*wanted))]
+            return [value(future) for future in submit(images(*wanted))]
 
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(caller, range(200)))
@@ -85,19 +88,19 @@ def test_every_image_of_every_caller_gets_its_own_answer(workers: int, max_batch
 
 def test_what_waits_becomes_one_batch_up_to_the_limit() -> None:
     gate = Gate()
-    with batching(gate.encode, max_batch=4) as (batcher, sizes):
-        futures = batcher.submit(images(0))
+    with batching(gate.encode, max_batch=4) as (submit, sizes):
+        futures = submit(images(0))
         gate.wait_until_busy()
         for number in range(1, 7):
-            futures += batcher.submit(images(number))
+            futures += submit(images(number))
         gate.open.set()
         assert [value(future) for future in futures] == [0, 2, 4, 6, 8, 10, 12]
     assert sizes == [1, 4, 2]
 
 
 def test_idle_worker_does_not_wait_for_more() -> None:
-    with batching(encode, max_batch=64) as (batcher, sizes):
-        assert value(batcher.submit(images(3))[0]) == 6
+    with batching(encode, max_batch=64) as (submit, sizes):
+        assert value(submit(images(3))[0]) == 6
         assert sizes == [1]
 
 
@@ -110,11 +113,11 @@ def test_error_is_delivered_to_every_image_of_the_batch_and_to_no_other() -> Non
             raise MemoryError("too much")
         return answer
 
-    with batching(fails_on_seven, max_batch=2) as (batcher, _):
-        before = batcher.submit(images(1))
+    with batching(fails_on_seven, max_batch=2) as (submit, _):
+        before = submit(images(1))
         gate.wait_until_busy()
-        failing = batcher.submit(images(2, 7))
-        after = batcher.submit(images(3))
+        failing = submit(images(2, 7))
+        after = submit(images(3))
         gate.open.set()
         assert value(before[0]) == 2
         for future in failing:
@@ -125,10 +128,10 @@ def test_error_is_delivered_to_every_image_of_the_batch_and_to_no_other() -> Non
 
 def test_images_whose_caller_has_gone_are_not_encoded() -> None:
     gate = Gate()
-    with batching(gate.encode, max_batch=8) as (batcher, sizes):
-        running = batcher.submit(images(1))
+    with batching(gate.encode, max_batch=8) as (submit, sizes):
+        running = submit(images(1))
         gate.wait_until_busy()
-        gone, stays = batcher.submit(images(2, 3))
+        gone, stays = submit(images(2, 3))
         assert gone.cancel()
         gate.open.set()
         assert value(stays) == 6
@@ -139,8 +142,8 @@ def test_images_whose_caller_has_gone_are_not_encoded() -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_stop_finishes_what_was_submitted_and_then_refuses(workers: int) -> None:
     gate = Gate()
-    with batching(gate.encode, workers=workers, max_batch=2) as (batcher, _):
-        futures = batcher.submit(images(*range(20)))
+    with batching_for_any(workers=workers, max_batch=2) as (batcher, _):
+        futures = batcher.submit(gate.encode, images(*range(20)))
         gate.wait_until_busy()
         stopper = threading.Thread(target=batcher.stop)
         stopper.start()
@@ -150,7 +153,7 @@ def test_stop_finishes_what_was_submitted_and_then_refuses(workers: int) -> None
         assert all(future.done() for future in futures)
         assert [value(future) for future in futures] == [2 * n for n in range(20)]
         with pytest.raises(RuntimeError):
-            batcher.submit(images(1))
+            batcher.submit(gate.encode, images(1))
 
 
 def test_stop_of_an_idle_batcher_ends_its_threads() -> None:
@@ -162,11 +165,27 @@ def test_stop_of_an_idle_batcher_ends_its_threads() -> None:
 
 def test_features_of_one_image_do_not_keep_those_of_its_batch() -> None:
     gate = Gate()
-    with batching(gate.encode, max_batch=4) as (batcher, sizes):
-        first = batcher.submit(images(0))
+    with batching(gate.encode, max_batch=4) as (submit, sizes):
+        first = submit(images(0))
         gate.wait_until_busy()
-        together = batcher.submit(images(1, 2, 3))
+        together = submit(images(1, 2, 3))
         gate.open.set()
         features = [future.result(SECONDS) for future in (*first, *together)]
     assert sizes == [1, 3]
     assert all(of.maps.base is None and of.pooled.base is None for of in features)
+
+
+def test_images_for_different_encoders_never_share_a_batch() -> None:
+    gate = Gate()
+
+    def thrice(batch: NDArray[np.float32]) -> Features:
+        return Features(batch[:, :1, :1] * 3, batch[:, 0, 0] * 3)
+
+    with batching_for_any(workers=1, max_batch=8) as (batcher, sizes):
+        futures = batcher.submit(gate.encode, images(0))
+        gate.wait_until_busy()
+        for number in range(1, 7):
+            futures += batcher.submit((encode, thrice)[number % 2], images(number))
+        gate.open.set()
+        assert [value(future) for future in futures] == [0, 3, 4, 9, 8, 15, 12]
+    assert sizes == [1, 3, 3]

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,29 @@ PANELS = [
 # What a service of some seconds without a GPU does not have
 NOT_HERE = re.compile(r"DCGM_|week_before|scores_before")
 SELECTOR = re.compile(r"\b(?:mammoseq[a-z0-9_:]*|up|process_[a-z_]+)(?:\{[^}]*\})?")
-WITHIN_SECONDS = 30
+WITHIN_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A service under a little load, and who watches it."""
+
+    service: Service
+    prometheus: httpx.Client
+
+    def wait_for(self, expression: str) -> None:
+        """Until the expression has data, and no share of nothing: a rate needs two scrapes."""
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while not (values := self.values(expression)) or "NaN" in values:
+            assert time.monotonic() < deadline, f"{expression} has {values}"
+            load(self.service)
+
+    def values(self, expression: str) -> list[str]:
+        return [sample["value"][1] for sample in found(self.prometheus, expression)]
 
 
 @pytest.fixture(scope="module")
-def prometheus(
-    bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
+def watched(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("monitored")
     port = free_port()
     often = {"groups": [group | {"interval": "1s"} for group in RULES["groups"]]}
@@ -45,11 +62,9 @@ def prometheus(
         serving(bundle_folder, folder, metrics_port=port, processes=2, workers=1) as service,
         scraping(port, folder, rules) as client,
     ):
-        deadline = time.monotonic() + WITHIN_SECONDS
-        while not found(client, "mammoseq:score_drift_from_validation:psi7d > 0"):
-            assert time.monotonic() < deadline, "the last of the rules has no data"
-            load(service)
-        yield client
+        watched = Watched(service, client)
+        watched.wait_for("mammoseq:score_drift_from_validation:psi7d > 0")  # the last of the rules
+        yield watched
 
 
 def load(service: Service) -> None:
@@ -72,11 +87,12 @@ def asked_of_prometheus(expression: str) -> str:
 
 
 @pytest.mark.parametrize(("title", "expression"), PANELS)
-def test_panel_has_data(prometheus: httpx.Client, title: str, expression: str) -> None:
-    samples = found(prometheus, asked_of_prometheus(expression))
-    if not NOT_HERE.search(expression):
-        assert samples
-        assert all(sample["value"][1] != "NaN" for sample in samples)
+def test_panel_has_data(watched: Watched, title: str, expression: str) -> None:
+    asked = asked_of_prometheus(expression)
+    if NOT_HERE.search(expression):
+        found(watched.prometheus, asked)  # is well-formed
+    else:
+        watched.wait_for(asked)
 
 
 def rules(kind: str) -> list[Any]:
@@ -89,36 +105,36 @@ def rules(kind: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("expression", rules("record"))
-def test_recorded_rule_has_data(prometheus: httpx.Client, expression: str) -> None:
-    samples = found(prometheus, expression)
-    if not re.search("offset|scores_before", expression):
-        assert samples
-        assert all(sample["value"][1] != "NaN" for sample in samples)
+def test_recorded_rule_has_data(watched: Watched, expression: str) -> None:
+    if re.search("offset|scores_before", expression):
+        found(watched.prometheus, expression)
+    else:
+        watched.wait_for(expression)
 
 
 @pytest.mark.parametrize("expression", rules("alert"))
-def test_alert_asks_for_series_that_there_are(prometheus: httpx.Client, expression: str) -> None:
+def test_alert_asks_for_series_that_there_are(watched: Watched, expression: str) -> None:
     selectors = [each for each in SELECTOR.findall(expression) if not NOT_HERE.search(each)]
     assert selectors
     for selector in selectors:
-        assert found(prometheus, selector), f"{selector} is nowhere"
+        watched.wait_for(selector)
 
 
-def test_prometheus_reads_every_rule_without_an_error(prometheus: httpx.Client) -> None:
-    groups = prometheus.get("/api/v1/rules").json()["data"]["groups"]
+def test_prometheus_reads_every_rule_without_an_error(watched: Watched) -> None:
+    groups = watched.prometheus.get("/api/v1/rules").json()["data"]["groups"]
     read = [rule for group in groups for rule in group["rules"]]
     assert len(read) == sum(len(group["rules"]) for group in RULES["groups"])
     assert {rule["health"] for rule in read} == {"ok"}
     assert not {rule.get("lastError") for rule in read} - {None, ""}
 
 
-def test_nothing_fires_but_what_the_load_has_earned(prometheus: httpx.Client) -> None:
-    firing = {sample["metric"]["alertname"] for sample in found(prometheus, "ALERTS")}
+def test_nothing_fires_but_what_the_load_has_earned(watched: Watched) -> None:
+    firing = {sample["metric"]["alertname"] for sample in found(watched.prometheus, "ALERTS")}
     # a share of refusals is in the load, and waits its quarter of an hour
     assert firing <= {"MammoseqRefusals"}
 
 
-def test_dashboard_variables_name_a_metric_that_there_is(prometheus: httpx.Client) -> None:
+def test_dashboard_variables_name_a_metric_that_there_is(watched: Watched) -> None:
     queries = [
         variable["query"]["query"]
         for variable in DASHBOARD["templating"]["list"]
@@ -128,7 +144,7 @@ def test_dashboard_variables_name_a_metric_that_there_is(prometheus: httpx.Clien
     for query in queries:
         metric = re.fullmatch(r"label_values\((\w+), \w+\)", query)
         assert metric is not None
-        assert found(prometheus, metric[1])
+        assert found(watched.prometheus, metric[1])
 
 
 def test_panels_lie_beside_each_other() -> None:

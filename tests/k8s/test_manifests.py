@@ -363,6 +363,18 @@ def test_audit_log_can_be_on_a_volume_with_a_file_for_each_pod(tmp_path):
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
 
 
+def test_only_signed_bundles_can_be_asked_for(tmp_path):
+    pod = rendered_with("signed-models", tmp_path)["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (key,) = [each["value"] for each in container["env"] if each["name"] == "MAMMOSEQ_MODEL_KEY"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "model-key"]
+    assert mount["readOnly"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "model-key"]
+    (item,) = volume["configMap"]["items"]
+    assert key == f"{mount['mountPath']}/{item['path']}"
+    assert not volume["configMap"].get("optional"), "without its key no pod must start"
+
+
 def test_monitoring_renders_alerts_and_a_dashboard_that_grafana_finds():
     monitoring = REPOSITORY / "k8s" / "monitoring"
     found = by_kind(rendered(monitoring))

@@ -73,7 +73,7 @@ def test_somebody_who_is_in_reads_an_image_and_leaves(page: Page) -> None:
     expect(page.locator(".user")).to_have_text("ana")
     choose(page)
     page.locator("button.go").click()
-    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    expect(page.locator(".reading h2")).to_be_visible()
     page.reload()
     expect(page.locator(".user")).to_have_text("ana")
     page.get_by_role("button", name="Log out").click()
@@ -104,7 +104,7 @@ def test_a_session_that_ends_asks_for_the_login_and_keeps_the_images(page: Page)
     again.get_by_role("button", name="Log in").click()
     expect(again).to_have_count(0)
     page.locator("button.go").click()
-    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    expect(page.locator(".reading h2")).to_be_visible()
 
 
 def test_after_repeated_failures_the_way_in_is_locked_for_a_while(page: Page) -> None:

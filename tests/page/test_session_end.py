@@ -51,14 +51,14 @@ def test_pictures_wait_for_the_next_login(page: Page) -> None:
     page.route("**/pixels", lambda route: (page.context.clear_cookies(), route.fallback()), times=1)
     page.locator("button.go").click()
     come_back(page)
-    expect(page.locator(".frame-state")).to_have_count(0, timeout=20_000)
+    expect(page.locator(".frame-state")).to_have_count(0)
 
 
 def test_a_result_can_be_taken_away_after_the_next_login(page: Page) -> None:
     choose(page)
     page.locator("button.go").click()
-    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
-    expect(page.locator(".frame-state")).to_have_count(0, timeout=20_000)
+    expect(page.locator(".reading h2")).to_be_visible()
+    expect(page.locator(".frame-state")).to_have_count(0)
     page.context.clear_cookies()
     page.locator("[data-form=json]").click()
     come_back(page)
@@ -106,7 +106,7 @@ def test_a_login_elsewhere_in_this_browser_is_enough(page: Page) -> None:
     expect(page.locator(".said .fault")).to_have_text("Log in first.")
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.locator("button.go").click()
-    expect(page.locator(".reading h2")).to_be_visible(timeout=20_000)
+    expect(page.locator(".reading h2")).to_be_visible()
 
 
 def test_a_foreign_text_in_the_address_is_not_shown_as_the_services_own(

@@ -39,4 +39,6 @@ def test_every_answer_is_described(server: Service, tmp_path: Path) -> None:
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout
     assert server.metric('mammoseq_requests_total{route="/predict",status="200"}') > 0
+    inferred = "/v2/models/{name}/infer"
+    assert server.metric(f'mammoseq_requests_total{{route="{inferred}",status="200"}}') > 0
     assert server.metric('mammoseq_problems_total{code="internal_error"}') == 0

@@ -17,8 +17,9 @@ import pytest
 
 from app.bundle import ENCODER
 from tests.api.test_processes import serving_processes, started, until
+from tests.faketime import preloaded
 from tests.pictures import breast, dicom, png, sixteen_bit
-from tests.real_parts import is_required, require
+from tests.real_parts import is_required
 from tests.serving import Service, refused_to_start, serving
 from tests.survive.load import lasting, singles
 
@@ -106,16 +107,14 @@ def test_bundle_that_is_spoiled_under_the_service_is_refused_at_the_next_start_o
 def test_clock_that_jumps_a_year_forth_and_back_changes_nothing(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: object
 ) -> None:
-    require("faketime")
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
     clock = tmp_path / "clock"
     clock.write_text("+0")
-    for variable, value in {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # no clock jump moves it (clock_gettime(2))
-    }.items():
+    environment = preloaded(
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",  # no clock jump moves it (clock_gettime(2))
+    )
+    for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     with serving(bundle_folder, tmp_path) as service:
         monkeypatch.delenv("LD_PRELOAD")

@@ -69,8 +69,8 @@ def bundles(folder: Path, bundle: Bundle) -> tuple[Path, ...]:
     """The shipped one, the same again, and in half precision."""
     return (
         bundle.folder,
-        variant(bundle, folder / "9.0.0", bytes),
-        variant(bundle, folder / "9.0.1", halve, precision="fp16"),
+        variant(bundle, folder / bundle.manifest.name / "9.0.0", bytes),
+        variant(bundle, folder / bundle.manifest.name / "9.0.1", halve, precision="fp16"),
     )
 
 

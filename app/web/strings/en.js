@@ -42,6 +42,7 @@ const problems = {
   invalid_multipart: "The files did not arrive as they should.",
   broken_archive: "The zip archive cannot be read.",
   invalid_json: "The request is not valid.",
+  invalid_tensor: "A tensor is not what the model takes.",
   no_file: "No image was sent.",
   several_files: "More than one image was sent.",
   invalid_series: "The description of the exams is not valid.",
@@ -50,6 +51,7 @@ const problems = {
   ambiguous_file_name: "Two files have the same name.",
   unknown_operating_point: "The model has no such operating point.",
   unknown_class: "The model has no such class.",
+  unknown_model: "There is no such model.",
   body_too_large: "That is more than the service takes at once. Read fewer images at a time.",
   too_many_pixels: "The image has more pixels than the service takes.",
   too_many_exams: "These are more exams than the service takes at once.",
@@ -177,6 +179,8 @@ export default {
     oidc: "Log in with your organisation",
     empty: "Both are needed.",
     over: "Your session is over",
+    inAnotherWindow: "It opens another window. This one keeps its images.",
+    done: "You are logged in. Close this window and go on in the other one.",
     open: "No login",
     openAbout: "The service is open. Unless it was set so, it listens on this machine only.",
     insecure:
@@ -186,6 +190,10 @@ export default {
     refused: (fault) =>
       fault.code === "login_locked" && fault.retryAfter
         ? `Too many failures. Try again in ${wait(fault.retryAfter)}.`
+        : problem(fault),
+    refusedThere: (fault) =>
+      fault.code === "login_failed"
+        ? "The login with your organisation did not succeed. Begin it again here."
         : problem(fault),
   },
   shelf: {
@@ -277,7 +285,7 @@ export default {
     days: (days) => (days < 60 ? many(days, "day", "days") : `${(days / 30.44).toFixed(0)} months`),
     warnings: "Warnings",
     leftOut: why,
-    onPaper: "More than one breast was read: each has a print of its own.",
+    onPaper: "More than one breast was read, and this is one. The page's own button prints all.",
     ways: "To the exam of",
     ignored: (count) => `${many(count, "file was", "files were")} left out`,
     by: (model, answer) =>
@@ -292,9 +300,9 @@ export default {
       sr: "A structured report for the PACS",
       sc: "The pictures with their heatmaps for the PACS",
       fhir: "A FHIR R4 bundle for the record",
-      print: "One page to print, or to save as PDF",
+      print: "To print, or to save as PDF: a page for each breast",
     },
-    study: "Files hold all breasts of the study; the print is of this one.",
+    study: "Files hold all breasts of the study.",
     needsDicom: "Needs DICOM images",
     making: "Making it …",
     saved: (count) => `${many(count, "file", "files")} saved.`,
