@@ -172,18 +172,23 @@ def shell_blocks(document: str) -> list[str]:
 
 
 def test_commands_of_the_docs_that_need_no_node_work(cluster: Cluster, tmp_path: Path) -> None:
-    """The Secret, and the namespace of clients."""
+    """Secrets, the claim of the audit log, the namespace of clients."""
+    cluster.applied(as_served(cluster, rendered(K8S / "base")))
+    cluster.asked("create", "namespace", "clinic")
     (tmp_path / "users").write_text("ana:hash\n")
     (tmp_path / "api-keys").write_text("pacs:hash\n")
-    cluster.asked("create", "namespace", "clinic")
-    wanted = ("create secret generic mammoseq-access", "mammoseq-client=true")
-    blocks = [block for block in shell_blocks("deploy.md") if any(word in block for word in wanted)]
-    assert len(blocks) == len(wanted)
-    for block in blocks:
+    wanted = (
+        "create secret generic mammoseq-access",
+        "create secret docker-registry",
+        "kind: PersistentVolumeClaim",
+        "mammoseq-client=true",
+    )
+    for part in wanted:
+        (block,) = (block for block in shell_blocks("deploy.md") if part in block)
         typed = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.replace("YOUR-CLIENTS", "clinic")],
             cwd=tmp_path,
-            env=cluster.environment,
+            env=cluster.environment | {"PASSWORD": tmp_path.name},
             capture_output=True,
             text=True,
             check=False,
