@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,25 @@ def until(so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """To the image of that number, sent then (``time.monotonic``): what lasts of it."""
+
+    image: int
+    sent: float
+    status: int
+    told: Any
+
+
 class Load:
-    """What clients were answered: the number of the image, the status, what lasts of it."""
+    """What clients were answered."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, int, Any]] = []
+        self.answers: list[Answer] = []
 
-    def versions(self, since: int = 0) -> set[str]:
-        return {told["model"]["version"] for _, _, told in self.answers[since:]}
+    def versions(self, since: float = 0.0) -> set[str]:
+        """Those that answered what was sent ``since`` then."""
+        return {answer.told["model"]["version"] for answer in self.answers if answer.sent >= since}
 
     def wait_for_more(self) -> None:
         wanted = len(self.answers) + AFTER
@@ -61,9 +73,11 @@ def asked(service: Service) -> Iterator[Load]:
     def ask(number: int) -> None:
         with httpx.Client(base_url=service.client.base_url, timeout=SECONDS) as client:
             while not over.is_set():
+                sent = time.monotonic()
                 try:
                     response = client.post("/predict", content=IMAGES[number], params=QUIET)
-                    load.answers.append((number, response.status_code, lasting(response.content)))
+                    told = lasting(response.content)
+                    load.answers.append(Answer(number, sent, response.status_code, told))
                 except Exception as error:
                     faults.append(error)
                 number = (number + 1) % len(IMAGES)
@@ -78,7 +92,7 @@ def asked(service: Service) -> Iterator[Load]:
         for thread in threads:
             thread.join()
     assert not faults
-    assert {status for _, status, _ in load.answers} == {200}
+    assert {answer.status for answer in load.answers} == {200}
 
 
 def each(service: Service) -> list[Any]:
@@ -88,8 +102,8 @@ def each(service: Service) -> list[Any]:
 
 def assert_never_mixed(load: Load, *known: Sequence[Any]) -> None:
     """Every answer is whole that of one of the models."""
-    for number, _, told in load.answers:
-        assert told in [answers[number] for answers in known]
+    for answer in load.answers:
+        assert answer.told in [answers[answer.image] for answers in known]
 
 
 @pytest.fixture
@@ -124,7 +138,7 @@ def test_versions_good_and_bad_come_under_load_and_no_request_fails(
             assert load.versions() == {OLD}
             put_version(bundle, store, NEW, temperature=3.0)
             until(lambda: answering(service) == NEW)
-            since = len(load.answers) + CLIENTS  # those that were under way
+            since = time.monotonic()
             load.wait_for_more()
             assert load.versions(since) == {NEW}
             new = each(service)
@@ -162,7 +176,7 @@ def test_every_process_swaps_and_one_that_is_started_anew_has_the_new_version(
             load.wait_for_more()
             put_version(bundle, store, NEW, temperature=3.0)
             until(lambda: service.printed().count("model_swapped") == 2)
-            since = len(load.answers) + CLIENTS
+            since = time.monotonic()
             load.wait_for_more()
         assert load.versions(since) == {NEW}
         assert_never_mixed(load, old, each(service))
