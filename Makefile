@@ -11,7 +11,7 @@ NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|
 .DEFAULT_GOAL := help
 .PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: screenshots vendor sign requirements clean
+.PHONY: screenshots vendor sign requirements cluster-check checkov clean
 .PHONY: wheels image image-check image-reproducible sbom
 
 help: ## list the verbs
@@ -92,19 +92,33 @@ sbom: $(DEV)/.done ## write what is in IMAGE, package by package, to dist/mammos
 	mkdir -p dist
 	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" k8s/write_sbom.sh $(IMAGE) dist/mammoseq.spdx.json
 
+cluster-check: $(DEV)/.done ## the manifests on a real API server, compiled once (docs/deploy.md)
+	KUBE_APISERVER="$${KUBE_APISERVER:-$$(tests/cluster/compile_api_server.sh)}" && \
+	  test -x "$$KUBE_APISERVER" && export KUBE_APISERVER && \
+	  $(DEV)/bin/python -m pytest tests/cluster/check.py
+
+checkov: .venv/checkov/.done ## weaknesses in manifests and Dockerfile (docs/deploy.md)
+	k8s/check_with_checkov.sh .venv/checkov/bin/checkov
+
 requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
+	  --no-header --extra tracing -c requirements/serve.txt pyproject.toml \
+	  -o requirements/serve-tracing.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras -c requirements/serve-tracing.txt pyproject.toml -o requirements/dev.txt
 	echo pip | uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - -o requirements/pip.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header requirements/checkov.in -o requirements/checkov.txt
 
 clean: ## remove the environments, caches and wheels
 	rm -rf .venv dist requirements/wheels .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE)/.done: requirements/serve.txt
 $(DEV)/.done: requirements/dev.txt
+.venv/checkov/.done: requirements/checkov.txt
 .venv/%/.done:
 	$(PYTHON) -m venv --clear .venv/$*
 	.venv/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt

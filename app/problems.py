@@ -37,6 +37,11 @@ PROBLEMS = MappingProxyType(
             400, "The zip archive cannot be read", "Send a zip archive without a password."
         ),
         "invalid_json": Problem(422, "The JSON body is not valid", "The detail says where."),
+        "invalid_tensor": Problem(
+            422,
+            "A tensor is not what the model takes or gives",
+            "The detail says where; the metadata of the model has names, types and shapes.",
+        ),
         "no_file": Problem(400, "No image was sent", "Send the image as body or as a file part."),
         "several_files": Problem(
             400, "More than one image was sent", "Use POST /predict/series for several images."

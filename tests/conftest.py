@@ -16,6 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def bundle_folder() -> Path:
+    return newest_bundle()
+
+
+def newest_bundle() -> Path:
     """The newest shipped bundle; ``MAMMOSEQ_MODEL_STORE`` puts another store in its place."""
     store = Path(os.environ.get("MAMMOSEQ_MODEL_STORE", REPOSITORY / "model_store"))
     return find_bundle(store.resolve(), os.environ.get("MAMMOSEQ_MODEL"))

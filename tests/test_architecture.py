@@ -32,15 +32,16 @@ MAY_IMPORT = {
     "app.machine": (),
     "app.logs": (),
     "app.settings": ("app.imaging", "app.machine", "app.logs"),
+    "app.tracing": ("app.tracing",),
     "app.metrics": ("app.machine",),
     "app.inference": (
         "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",
-        "app.metrics", "app.machine",
+        "app.metrics", "app.machine", "app.tracing.spans",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
     "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
-    "app.bridge": ("app.bridge",),
+    "app.bridge": ("app.bridge", "app.tracing"),
     "app.api": ("app",),
     "app.__main__": ("app",),
     "training": (
@@ -137,7 +138,7 @@ def _answered_codes(path: Path) -> Iterator[str]:
     for node in ast.parse(path.read_text()).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         names = {target.id for target in targets if isinstance(target, ast.Name)}
-        if names & {"_IMAGE_CODES", "_SERIES_CODES", "_LOGIN_CODES"}:
+        if names & {"_IMAGE_CODES", "_SERIES_CODES", "_LOGIN_CODES", "_OTHER_CODES"}:
             continue
         documenting = {
             id(inner)

@@ -16,11 +16,13 @@ from typing import Any
 from fastapi import Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.choice import choose
 from app.api.errors import problem_response
-from app.api.options import Options, PixelOptions, query_of
+from app.api.infer import INFER, INFER_VERSION, infer
+from app.api.options import NoOptions, Options, PixelOptions, query_of
 from app.api.pixels import pixels
 from app.api.predict import predict, predict_series
 from app.api.shadow import Answered, Shadow
@@ -28,12 +30,15 @@ from app.inference.admission import Admission, Admitted
 from app.memory import give_back
 from app.problems import Refusal
 
-# What is sent images, and the model of its query
+# What is sent images, by the pattern of its address, and the model of its query
 IMAGE_ROUTES: dict[str, tuple[Callable[[Request, Any], Awaitable[Response]], type[BaseModel]]] = {
     "/predict": (predict, Options),
     "/predict/series": (predict_series, Options),
     "/pixels": (pixels, PixelOptions),
+    INFER: (infer, NoOptions),
+    INFER_VERSION: (infer, NoOptions),
 }
+_PATTERNS = [(pattern, compile_path(pattern)[0]) for pattern in IMAGE_ROUTES]
 DEADLINE = "X-Deadline-Ms"
 _LONGEST_MS = 3_600_000
 _MOST_DIGITS = 19  # Python refuses to read thousands of them
@@ -52,19 +57,21 @@ class Admit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         posted = scope["type"] == "http" and scope["method"] == "POST"
-        if not posted or scope["path"] not in IMAGE_ROUTES:
+        found = image_route(scope["path"]) if posted else None
+        if found is None:
             await self._app(scope, receive, send)
             return
+        route, scope["path_params"] = found
         request = Request(scope)
         try:
             patience = _patience(request)
-            admitted = self._admission.admit(_length(request), patience, scope["path"])
+            admitted = self._admission.admit(_length(request), patience, route)
         except Refusal as refusal:
             await problem_response(request, refusal)(scope, receive, send)
             return
         scope["state"]["admitted"] = admitted
         try:
-            response = await self._answer(scope, receive, admitted, patience)
+            response = await self._answer(route, scope, receive, admitted, patience)
             await response(scope, receive, send)
         finally:
             self._admission.release(admitted)
@@ -73,12 +80,17 @@ class Admit:
             self._shadow.follow(answered)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, admitted: Admitted, patience: float | None
+        self,
+        route: str,
+        scope: Scope,
+        receive: Receive,
+        admitted: Admitted,
+        patience: float | None,
     ) -> Response:
         client = _Client(receive, partial(self._admission.hold, admitted))
         try:
             async with asyncio.timeout(patience):
-                return await _answered(Request(scope, client.receive))
+                return await _answered(route, Request(scope, client.receive))
         except TimeoutError:
             admitted.turn.abandoned = True
             late = Refusal("deadline_exceeded", "The request was not answered within its deadline.")
@@ -104,11 +116,20 @@ class Admit:
             self._idle = loop.call_later(_IDLE_SECONDS, loop.run_in_executor, None, give_back)
 
 
-async def _answered(request: Request) -> Response:
-    answer, options = IMAGE_ROUTES[request.scope["path"]]
+def image_route(path: str) -> tuple[str, dict[str, str]] | None:
+    """The pattern of ``IMAGE_ROUTES`` that a path fits, and its parameters in there."""
+    for pattern, expression in _PATTERNS:
+        if fit := expression.fullmatch(path):
+            return pattern, fit.groupdict()
+    return None
+
+
+async def _answered(route: str, request: Request) -> Response:
+    answer, options = IMAGE_ROUTES[route]
     try:
         query = query_of(request, options)
-        choose(request, getattr(query, "model", None))
+        in_path = "/".join(request.path_params.values())  # name, or name/version
+        choose(request, in_path or getattr(query, "model", None))
         return await answer(request, query)
     except Refusal as refusal:
         return problem_response(request, refusal)

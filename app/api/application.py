@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 
 from app import metrics
 from app.access.entrance import Entrance
-from app.api import errors, login, page, pixels, predict, service, watch
+from app.api import errors, infer, login, open_inference, page, pixels, predict, service, watch
 from app.api.admit import IMAGE_ROUTES, Admit
 from app.api.audit import Audit
 from app.api.drift import publish
@@ -21,9 +22,11 @@ from app.api.guard import Guard, is_public
 from app.api.observe import Observe
 from app.api.processes import shared_folder
 from app.api.protect import Protect
+from app.api.protocol import InferIn
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.api.shadow import Shadow
 from app.api.swap import following
+from app.api.traces import collector_of
 from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
@@ -34,6 +37,8 @@ from app.problems import PROBLEMS
 from app.settings import Settings
 
 VERSION = "0.5.0"
+# Of bodies and a header that routes read themselves, and of every problem
+_DESCRIBED = (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, InferIn, login.Credentials)
 # Either; none is needed where the service is open
 _SECURITY = {
     "key": {
@@ -57,8 +62,9 @@ def create_application(
     store: Store | None = None,
 ) -> FastAPI:
     """Build the application; it stops ``models`` when it shuts down. ``entrance`` is made of the
-    settings unless given; a ``store`` is followed. Raises ``AuditError``."""
+    settings unless given; a ``store`` is followed. Raises ``AuditError``, ``TracesError``."""
     entrance = entrance or Entrance(settings, shared_folder)
+    collector = collector_of(settings, VERSION)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +78,8 @@ def create_application(
             yield
             shadow.stop()
             models.stop()
+            if collector is not None:
+                await asyncio.to_thread(collector.stop)
 
     application = FastAPI(
         title="Mammoseq",
@@ -106,13 +114,15 @@ def create_application(
     application.include_router(login.router)
     application.include_router(predict.router)
     application.include_router(pixels.router)
+    application.include_router(open_inference.router)
+    application.include_router(infer.router)
     application.include_router(page.router)
     application.mount("/web", page.files)
     errors.install(application)
     application.add_middleware(Admit, admission=application.state.admission, shadow=shadow)
     application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
     application.add_middleware(Audit, log=application.state.audit)
-    application.add_middleware(Observe)
+    application.add_middleware(Observe, collector=collector)
     application.add_middleware(Protect)
     application.add_middleware(CloseAtEnd)
     _document(application)
@@ -153,7 +163,7 @@ def _document(application: FastAPI) -> None:
     def openapi() -> dict[str, object]:
         schema = generate()
         schemas = schema["components"]["schemas"]
-        for model in (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, login.Credentials):
+        for model in _DESCRIBED:
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= described.pop("$defs", {}) | {model.__name__: described}
         schema["components"]["securitySchemes"] = _SECURITY

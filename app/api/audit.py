@@ -20,6 +20,7 @@ from app.inference.pipeline import Encoded
 from app.problems import Refusal
 from app.render.fhir_audit import Requester
 from app.render.result import BreastResult, StudyResult
+from app.tracing.spans import span
 
 # Others are asked for by anybody: who fills the log could fill the disk
 _RECORDED_LOGINS = (None, "login_failed")
@@ -42,7 +43,11 @@ class Noted:
     def requester(self) -> Requester:
         return Requester(self.who.name if self.who is not None else None, self.address)
 
-    def look_at(self, files: Sequence[bytes], keys: Mapping[int, str | None] | None = None) -> None:
+    def look_at(
+        self,
+        files: Sequence[bytes | memoryview],
+        keys: Mapping[int, str | None] | None = None,
+    ) -> None:
         """Note the files, of some of which the hash is known. Computes: call it on a worker."""
         if self.hashes:
             known = keys or {}
@@ -118,7 +123,8 @@ class Audit:
                 record = _record(scope, message["status"])
                 try:
                     if record is not None:
-                        await log.write(record)
+                        with span("audit"):
+                            await log.write(record)
                 except AuditError:
                     withheld = True
                     refusal = Refusal("audit_unavailable", "What was done could not be recorded.")

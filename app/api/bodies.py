@@ -9,7 +9,7 @@ length (``docs/performance.md`` has the gain). Everything else is uvicorn's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -23,15 +23,15 @@ _IGNORED = 1 << 18  # bytes read at a time of a body that nobody waits for any m
 
 
 class LargeBodyProtocol(HttpToolsProtocol):
-    """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` that are posted to one
-    of ``paths``."""
+    """``http=`` of a uvicorn server, for bodies of at most ``most_bytes`` that are posted to a
+    path of which ``takes_images`` is true."""
 
     stalled_seconds = 60.0  # with an answer that is not taken, until the connection ends
     slow_seconds = 30.0  # for a header; and over which the speed of a body is taken
     slowest = 1000  # bytes a second of a body
     longest_header = 1 << 16  # bytes, with the request line
     most_bytes = 0
-    paths: Collection[str] = ()
+    takes_images: Callable[[str], bool] = staticmethod(lambda path: False)
     _begun: bytearray | None = None  # what came with the header of a large body
     _length = 0
     _between = True  # two requests: what comes is the header of the next
@@ -180,7 +180,7 @@ class LargeBodyProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _has_reader(self) -> bool:
-        return self.scope["method"] == "POST" and self.scope["path"] in self.paths
+        return self.scope["method"] == "POST" and self.takes_images(self.scope["path"])
 
     def _announced(self) -> int:
         """The length of the body, if the header states one that can be relied on."""

@@ -35,6 +35,10 @@ class ProblemBody(BaseModel):
     detail: str = Field(examples=["The PNG data cannot be decoded."])
     advice: str = Field(examples=["The file is damaged or cut short."])
     request_id: str
+    error: str = Field(
+        description="code and detail, for clients of the Open Inference Protocol",
+        examples=["broken_image: The PNG data cannot be decoded."],
+    )
 
 
 def problem_response(request: Request, refusal: Refusal) -> JSONResponse:
@@ -77,6 +81,7 @@ def _body(refusal: Refusal, request_id: str) -> ProblemBody:
         detail=refusal.detail,
         advice=problem.advice,
         request_id=request_id,
+        error=f"{refusal.code}: {refusal.detail}",
     )
 
 
@@ -121,6 +126,7 @@ def failure_response(request: Request, error: Exception) -> JSONResponse:
     """
     fields = {
         "request_id": request.state.request_id,
+        "trace_id": request.state.trace_id,
         "type": type(error).__name__,
         "at": place_of(error),
     }
@@ -149,6 +155,7 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
                 "detail": problem.title + ".",
                 "advice": problem.advice,
                 "request_id": "01J9Z3M6Q2",
+                "error": f"{code}: {problem.title}.",
             }
         }
     return responses

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from app.api.tokens import Tokens
 
 _PUBLIC = frozenset({"/", "/session", "/metrics", "/openapi.json"})
-_PUBLIC_BELOW = ("/web/", "/session/", "/healthz/")
+_PUBLIC_BELOW = ("/web/", "/session/", "/healthz/", "/v2/health/")
 _READS = frozenset({"GET", "HEAD"})
 _LONGEST_KEY = 256
 _DOTS = 2  # of a JWT (RFC 7515 7.1); a key has none

@@ -15,6 +15,7 @@ from app.api.negotiate import Form, negotiated
 from app.api.results import Question
 from app.api.schemas import ObjectKind, ViewIn
 from app.api.uploads import first_fault
+from app.bundle import Manifest
 from app.imaging.facts import Laterality, Stated
 from app.inference.pipeline import Gate, Pipeline, Terms
 from app.problems import Refusal
@@ -105,6 +106,10 @@ class PixelOptions(BaseModel):
     )
 
 
+class NoOptions(BaseModel):
+    """The query of what has its options in the body."""
+
+
 def query_of(request: Request, options: type[Query]) -> Query:
     """The query. Raises ``Refusal`` (``invalid_request``)."""
     try:
@@ -118,14 +123,7 @@ def wanted_of(request: Request, options: Options, pipeline: Pipeline) -> Wanted:
     ``unknown_operating_point``, ``unknown_class``, ``not_acceptable``, ``invalid_request``."""
     settings: Settings = request.app.state.settings
     manifest = pipeline.bundle.manifest
-    point = manifest.operating_point(options.operating_point)
-    if point is None:
-        raise Refusal(
-            "unknown_operating_point",
-            f"The model has: {', '.join(p.name for p in manifest.operating_points)}.",
-        )
-    if options.target is not None and options.target not in manifest.classes:
-        raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
+    question = question_of(manifest, options.operating_point, options.target)
     form = negotiated(", ".join(request.headers.getlist("accept")))  # RFC 9110 5.3
     chosen = _chosen(options.objects)
     kinds = frozenset(kind for kind in OBJECT_KINDS if kind in chosen)
@@ -136,7 +134,7 @@ def wanted_of(request: Request, options: Options, pipeline: Pipeline) -> Wanted:
     elif form is Form.FHIR:  # holds none
         kinds = frozenset()
     return Wanted(
-        question=Question(point, manifest.classes.index(options.target or manifest.positive_class)),
+        question=question,
         form=form,
         objects=kinds,
         fhir=form is Form.FHIR or not chosen.isdisjoint({"fhir", _AUDIT_EVENT}),
@@ -149,6 +147,20 @@ def wanted_of(request: Request, options: Options, pipeline: Pipeline) -> Wanted:
         gate=options.gate or settings.gate,
         assumed=Stated(options.exam_date, options.laterality, options.view),
     )
+
+
+def question_of(manifest: Manifest, operating_point: str | None, target: str | None) -> Question:
+    """What is asked of a model, its defaults for None. Raises ``Refusal``:
+    ``unknown_operating_point``, ``unknown_class``."""
+    point = manifest.operating_point(operating_point)
+    if point is None:
+        raise Refusal(
+            "unknown_operating_point",
+            f"The model has: {', '.join(p.name for p in manifest.operating_points)}.",
+        )
+    if target is not None and target not in manifest.classes:
+        raise Refusal("unknown_class", f"The model has: {', '.join(manifest.classes)}.")
+    return Question(point, manifest.classes.index(target or manifest.positive_class))
 
 
 def _chosen(objects: str | None) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -65,6 +65,14 @@ def study_result(
             for read in reads
         ),
     )
+
+
+def results_alone(
+    request_id: str, bundle: Bundle, question: Question, reads: Sequence[Read]
+) -> StudyResult:
+    """The result of a request whose breasts have nothing to do with each other."""
+    results = [study_result(request_id, bundle, question, [read], []) for read in reads]
+    return replace(results[0], breasts=tuple(result.breasts[0] for result in results))
 
 
 def _breast(

@@ -15,11 +15,12 @@ from app.access.entrance import Entrance
 from app.access.faults import AccessError
 from app.access.hosts import is_loopback
 from app.access.onetime import USER
-from app.api.admit import IMAGE_ROUTES
+from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.traces import TracesError
 from app.api.watch import PortError, check_port
 from app.audit.log import AuditError, Log
 from app.bundle import BundleError
@@ -30,7 +31,15 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError, PortError)
+_REFUSALS = (
+    AccessError,
+    AuditError,
+    BundleError,
+    DeviceError,
+    GraphError,
+    PortError,
+    TracesError,
+)
 _FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 
@@ -75,7 +84,8 @@ def _started(settings: Settings) -> FastAPI:
     entrance = Entrance(settings, shared_folder)
     store = Store(settings)
     models = Models(*store.start())
-    LargeBodyProtocol.most_bytes, LargeBodyProtocol.paths = settings.max_body_bytes, IMAGE_ROUTES
+    LargeBodyProtocol.most_bytes = settings.max_body_bytes
+    LargeBodyProtocol.takes_images = staticmethod(lambda path: image_route(path) is not None)
     if first_to("print"):
         _print_start(models, settings)
         _print_access(entrance, settings)

@@ -98,13 +98,13 @@ async def receive(request: Request, limits: Limits) -> Received | bytes:
     """
     kind = _media_type(request)[0]
     if kind == _JSON:
-        return bytes(await _read_body(request, limits))
+        return bytes(await read_body(request, limits))
     if kind == _FORM:
         received = await _read_form(request, limits)
     elif kind == _RELATED:
         received = await _read_related(request, limits)
     else:
-        body = await _read_body(request, limits)
+        body = await read_body(request, limits)
         received = Received((Upload("", body),) if body else ())
     _check_count(len(received.files), limits)
     return received
@@ -115,7 +115,7 @@ async def receive_image(request: Request, limits: Limits) -> bytes:
     ``invalid_request`` for a form."""
     if _media_type(request)[0].startswith("multipart/"):
         raise Refusal("invalid_request", "The image is sent as the body itself, not in parts.")
-    body = await _read_body(request, limits)
+    body = await read_body(request, limits)
     if not body:
         raise _no_file()
     return body
@@ -178,7 +178,8 @@ def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
         raise Refusal("broken_archive", "The zip archive is damaged or encrypted.") from None
 
 
-async def _read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The whole body. Raises ``Refusal`` (``body_too_large``)."""
     chunks = [chunk async for chunk in _limited(request, limits) if chunk]
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

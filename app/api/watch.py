@@ -35,7 +35,7 @@ _BACKLOG = 128  # connections
 @router.get("/healthz/live", responses=documented("not_ready"))
 async def live(request: Request) -> dict[str, str]:
     """The process answers, and the device has not failed: from that only a restart helps."""
-    _check_working(request.app.state.models)
+    check_live(request)
     return {"status": "live"}
 
 
@@ -44,10 +44,8 @@ async def ready(request: Request) -> dict[str, str]:
     """The bundle is verified, the sessions are warm, and the device asked for is in use: the
     service does not start otherwise. And the device has not failed since, and the service was not
     told to end."""
+    check_ready(request)
     models: Models = request.app.state.models
-    _check_working(models)
-    if request.app.state.ending:
-        raise Refusal("not_ready", "The service was told to end.")
     default = models.default
     return {"status": "ready", "model": default.model, "provider": default.sessions.provider}
 
@@ -58,9 +56,18 @@ async def prometheus() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _check_working(models: Models) -> None:
+def check_live(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) once only a restart helps."""
+    models: Models = request.app.state.models
     for pipeline in models.answering:
         check_working(pipeline.sessions)
+
+
+def check_ready(request: Request) -> None:
+    """Raise ``Refusal`` (``not_ready``) where nothing should be sent."""
+    check_live(request)
+    if request.app.state.ending:
+        raise Refusal("not_ready", "The service was told to end.")
 
 
 class PortError(Exception):

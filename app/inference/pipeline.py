@@ -27,9 +27,9 @@ from app.bundle import ENCODER, HEAD, MANIFEST, Bundle, Manifest
 from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
-from app.imaging.facts import Stated, completed
-from app.imaging.preprocess import InputGeometry
-from app.imaging.quality import faults_of
+from app.imaging.facts import ImageFacts, Stated, completed
+from app.imaging.preprocess import Crop, InputGeometry
+from app.imaging.quality import Fault, faults_of
 from app.imaging.reduced import preprocess_reduced
 from app.imaging.shown import Shown, decode_to_show
 from app.inference.compute import Compute
@@ -41,6 +41,7 @@ from app.inference.sessions import ExamReading, Features, GraphError, Sessions
 from app.inference.workers import Turn
 from app.problems import Refusal
 from app.settings import Settings
+from app.tracing import spans
 
 T = TypeVar("T")
 
@@ -79,7 +80,8 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with spans.span(name):
+            yield
         spent = time.perf_counter() - start
         with self._lock:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
@@ -125,22 +127,30 @@ class Pipeline:
         terms: Terms,
         turn: Turn,
         watch: Stopwatch,
+        *,
+        alone: bool = False,
     ) -> list[Encoded | Refusal]:
-        """Look at every file on its own, in parallel; one that must not be scored comes back as
-        its refusal."""
-
-        async def one(index: int, data: bytes, said: Stated) -> Encoded | Refusal:
-            try:
-                return await self.run(
-                    turn, partial(self.look_at, index, data, said, terms, turn, watch)
-                )
-            except Refusal as refusal:
-                return refusal
-
-        jobs = (
-            one(i, data, said) for i, (data, said) in enumerate(zip(files, stated, strict=True))
+        """Look at every file on its own, in parallel, as ``look_at`` does; one that must not be
+        scored comes back as its refusal."""
+        return await self._in_parallel(
+            turn,
+            [
+                partial(self.look_at, i, data, said, terms, turn, watch, alone=alone)
+                for i, (data, said) in enumerate(zip(files, stated, strict=True))
+            ],
         )
-        return list(await asyncio.gather(*jobs))
+
+    async def look_at_tensors(
+        self, tensors: NDArray[np.float32], terms: Terms, turn: Turn, watch: Stopwatch
+    ) -> list[Encoded | Refusal]:
+        """The same of float32 [images, height, width, 1] that are preprocessed already."""
+        return await self._in_parallel(
+            turn,
+            [
+                partial(self._look_at_tensor, i, tensor, terms, turn, watch)
+                for i, tensor in enumerate(tensors)
+            ],
+        )
 
     def look_at(
         self,
@@ -162,6 +172,8 @@ class Pipeline:
         key = None if alone and not terms.header else hashlib.sha256(data).hexdigest()
         place = (self.bundle.sha256, key, terms.long_side)
         known = None if alone else self.compute.remembered.get(place)
+        if known is not None:
+            spans.note({"mammoseq.remembered": True})
         look = known or self._look(data, terms, turn, watch)
         if look.faults and terms.gate == "refuse":
             raise Refusal(look.faults[0].code, look.faults[0].detail)
@@ -177,6 +189,38 @@ class Pipeline:
         )
         is_dicom = look.facts.format == "dicom"
         return Encoded(sent, look, read_header(data) if terms.header and is_dicom else None)
+
+    def _look_at_tensor(
+        self,
+        index: int,
+        tensor: NDArray[np.float32],
+        terms: Terms,
+        turn: Turn,
+        watch: Stopwatch,
+    ) -> Encoded:
+        """Encode a tensor, which is an image of its own size. Of the gate only the distance of
+        its features applies: the rules look at pixels of files."""
+        turn.check()
+        height, width, _ = tensor.shape
+        facts = completed(ImageFacts("tensor", height, width, bits=32), terms.assumed)
+        features, faults = self._features(tensor, watch)
+        if faults and terms.gate == "refuse":
+            raise Refusal(faults[0].code, faults[0].detail)
+        crop = Crop(0, 0, width, height, flipped=False)
+        look = Look(facts, crop, inverted=False, faults=faults, features=features, shown=None)
+        return Encoded(Sent(index, facts), look, header=None)
+
+    async def _in_parallel(
+        self, turn: Turn, looks: Sequence[Callable[[], Encoded]]
+    ) -> list[Encoded | Refusal]:
+        async def one(index: int, look: Callable[[], Encoded]) -> Encoded | Refusal:
+            try:
+                with spans.span("image", {"mammoseq.image": index}):
+                    return await self.run(turn, look)
+            except Refusal as refusal:
+                return refusal
+
+        return list(await asyncio.gather(*(one(i, look) for i, look in enumerate(looks))))
 
     def show(self, data: bytes, long_side: int | None, turn: Turn, watch: Stopwatch) -> Shown:
         """Decode a file for a viewer, at most ``long_side`` large. Computes: call it on a worker.
@@ -221,11 +265,18 @@ class Pipeline:
         if faults and terms.gate == "refuse":
             raise Refusal(faults[0].code, faults[0].detail)
         turn.check()
-        with watch.stage("encode"):
-            features = self._encode(seen.tensor[np.newaxis])
-        unfamiliar = self._familiarity and self._familiarity.fault_of(features.pooled[0])
-        faults = (*faults, unfamiliar) if unfamiliar else faults
+        features, unfamiliar = self._features(seen.tensor, watch)
+        faults = (*faults, *unfamiliar)
         return Look(facts, seen.crop, seen.inverted, faults, features, shown)
+
+    def _features(
+        self, tensor: NDArray[np.float32], watch: Stopwatch
+    ) -> tuple[Features, tuple[Fault, ...]]:
+        """Of an image [height, width, 1], and whether they are too far from familiar ones."""
+        with watch.stage("encode"):
+            features = self._encode(tensor[np.newaxis])
+        unfamiliar = self._familiarity and self._familiarity.fault_of(features.pooled[0])
+        return features, (unfamiliar,) if unfamiliar else ()
 
     def _encode(self, image: NDArray[np.float32]) -> Features:
         return self.compute.encode(self.sessions.encode, image)

@@ -99,6 +99,9 @@ def bearer(key: str) -> dict[str, str]:
         ("POST", "/predict/series"),
         ("GET", "/v1/models"),
         ("GET", "/no/such/address"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/mammoseq-rsna/ready"),
+        ("POST", "/v2/models/mammoseq-rsna/infer"),
         ("GET", "/webcam"),
         ("GET", "/sessions"),
         ("OPTIONS", "/predict"),
@@ -115,8 +118,11 @@ def test_without_session_or_key_nothing_is_answered(
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/session", "/healthz/live", "/healthz/ready", "/metrics", "/openapi.json", "/web/none"],
-)
+    [
+        "/", "/session", "/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready",
+        "/metrics", "/openapi.json", "/web/none",
+    ],
+)  # fmt: skip
 def test_the_page_the_way_in_and_what_machines_watch_are_public(
     guarded: Guarded, path: str
 ) -> None:

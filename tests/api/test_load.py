@@ -27,6 +27,7 @@ from tests.pictures import breast, dicom, png, sixteen_bit
 from tests.serving import Service, serving, serving_here
 
 SHOTS = [png(breast(300, 200, spots=[(150, 40 + n)])) for n in range(8)]
+PREDICT = staticmethod(lambda path: path == "/predict")
 LARGE = png(np.random.default_rng(0).integers(0, 2**16, (600, 400), np.uint16))  # 480 kB of noise
 
 
@@ -425,7 +426,7 @@ def test_client_that_stops_in_the_middle_of_its_body_does_not_keep_its_place(
     gone: list[str] = []
 
     class Impatient(LargeBodyProtocol):
-        most_bytes, paths, slow_seconds = 10**9, ("/predict",), 0.1
+        most_bytes, takes_images, slow_seconds = 10**9, PREDICT, 0.1
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         while (message := await receive())["type"] == "http.request":
@@ -448,7 +449,7 @@ def problem_on(connection: socket.socket) -> tuple[int, str]:
 
 
 class Watchful(LargeBodyProtocol):
-    most_bytes, paths, slow_seconds, slowest = 10**9, ("/predict",), 0.5, 1000
+    most_bytes, takes_images, slow_seconds, slowest = 10**9, PREDICT, 0.5, 1000
 
 
 async def taken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -529,7 +530,7 @@ def test_header_that_is_too_large_is_refused_before_it_has_come(
 
 def test_client_that_waits_long_for_its_answer_is_not_taken_for_one_that_stopped() -> None:
     class Impatient(LargeBodyProtocol):
-        most_bytes, paths, slow_seconds = 10**9, ("/predict",), 0.02
+        most_bytes, takes_images, slow_seconds = 10**9, PREDICT, 0.02
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["more_body"]:

@@ -32,12 +32,15 @@ def refused(response: httpx.Response, code: str) -> dict[str, Any]:
     assert body.get("code") == code, body
     assert response.status_code == problem.status
     assert response.headers["content-type"] == "application/problem+json"
-    assert set(body) == {"type", "title", "status", "code", "detail", "advice", "request_id"}
+    assert set(body) == {
+        "type", "title", "status", "code", "detail", "advice", "request_id", "error",
+    }  # fmt: skip
     assert body["type"] == f"urn:mammoseq:problem:{code}"
     assert body["title"] == problem.title
     assert body["status"] == problem.status
     assert body["advice"] == problem.advice
     assert body["detail"]
+    assert body["error"] == f"{code}: {body['detail']}"
     assert body["request_id"] == response.headers["x-request-id"]
     return body
 
@@ -71,7 +74,7 @@ def test_image_that_cannot_be_read_is_refused(server: Service, content: bytes, c
     [
         ({"operating_point": "else"}, "unknown_operating_point", "balanced"),
         ({"target": "else"}, "unknown_class", "malignant"),
-        ({"model": "else"}, "unknown_model", "mammoseq/"),
+        ({"model": "else"}, "unknown_model", "mammoseq-rsna/"),
         ({"overlay": "gif"}, "invalid_request", "overlay"),
         ({"overlay_long_side": "63"}, "invalid_request", "overlay_long_side"),
         ({"overlay_long_side": "8193"}, "invalid_request", "overlay_long_side"),
