@@ -58,7 +58,7 @@ def metric_table() -> str:
         "on `MAMMOSEQ_METRICS_PORT` if that is set. Of several processes, any one tells the "
         "sums of all. A name that ends in `_total` only grows, until a restart; a "
         "histogram has `_bucket`, `_sum` and `_count`. What to do when an alert says so: "
-        "[observability.md](observability.md).",
+        "[runbook.md](runbook.md).",
         ["metric", "type", "unit", "labels", "meaning", "when to worry"],
         rows,
     )

@@ -19,14 +19,20 @@ _READY_SECONDS = 90
 
 
 @contextmanager
-def scraping(target: int, folder: Path, rules: Path) -> Iterator[httpx.Client]:
-    """Scrape the port ``target`` every second; a client for Prometheus' own address."""
+def scraping(
+    target: int, folder: Path, rules: Path | None = None, **labels: str
+) -> Iterator[httpx.Client]:
+    """Scrape the port ``target`` every second; a client for Prometheus' own address. ``labels`` are
+    those that the Operator gives a target in a cluster."""
     port = free_port()
     configuration = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(rules)],
+        "rule_files": [str(rules)] if rules else [],
         "scrape_configs": [
-            {"job_name": "mammoseq", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+            {
+                "job_name": "mammoseq",
+                "static_configs": [{"targets": [f"127.0.0.1:{target}"], "labels": labels}],
+            }
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))

@@ -26,7 +26,7 @@ from app.settings import Settings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
 _IN_MEMORY = Path("/dev/shm")  # nosec B108: a private folder is made in it
-_GRACE_SECONDS = 45  # for requests under way at SIGTERM
+GRACE_SECONDS = 45  # for requests under way at SIGTERM; k8s gives more before it kills
 
 
 def supervise(settings: Settings) -> int:
@@ -83,7 +83,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "port": settings.port,
         "access_log": False,  # Observe writes one; a path or query may hold anything
         "log_config": None,  # app.logs has it
-        "timeout_graceful_shutdown": _GRACE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),
         "forwarded_allow_ips": settings.trusted_proxies,

@@ -74,7 +74,7 @@ def test_image_that_cannot_be_read_is_refused(server: Service, content: bytes, c
     [
         ({"operating_point": "else"}, "unknown_operating_point", "balanced"),
         ({"target": "else"}, "unknown_class", "malignant"),
-        ({"model": "else"}, "unknown_model", "mammoseq/"),
+        ({"model": "else"}, "unknown_model", "mammoseq-rsna/"),
         ({"overlay": "gif"}, "invalid_request", "overlay"),
         ({"overlay_long_side": "63"}, "invalid_request", "overlay_long_side"),
         ({"overlay_long_side": "8193"}, "invalid_request", "overlay_long_side"),

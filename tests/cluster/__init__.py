@@ -1,0 +1,1 @@
+"""The manifests, put to a real API server: ``make cluster-check`` (docs/deploy.md)."""
