@@ -28,9 +28,10 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
 
-soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each
+soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each; OUTAGE=60
 	$(DEV)/bin/python -m tests.survive.soak $(or $(MINUTES),30)
 	$(DEV)/bin/python -m tests.bridge.soak $(or $(MINUTES),30)
+	$(if $(OUTAGE),$(DEV)/bin/python -m tests.bridge.outage $(OUTAGE))
 
 fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
 	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)

@@ -84,7 +84,8 @@ def problems() -> str:
     ]
     return _page(
         "Problems",
-        "Every error is an RFC 9457 problem (`application/problem+json`) with a stable `code`.",
+        "Every error is an RFC 9457 problem (`application/problem+json`) with a stable `code`. "
+        "`error` is code and detail in one line, for clients of the Open Inference Protocol.",
         ["code", "status", "title", "advice"],
         rows,
     )

@@ -41,7 +41,7 @@ def line_of(service: Service, request_id: str) -> dict[str, Any]:
 
 def printed_with(service: Service, request_id: str) -> str:
     """What was printed, with the line of a request: it is written once its answer is sent."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while request_id not in service.printed() and time.monotonic() < deadline:
         time.sleep(0.02)
     return service.printed()

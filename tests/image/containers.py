@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -40,9 +42,17 @@ except OSError:
 
 
 def podman(*arguments: str, body: bytes = b"") -> str:
-    done = subprocess.run(["podman", *arguments], input=body, capture_output=True, check=False)
+    done = subprocess.run(
+        ["podman", *arguments], input=body, capture_output=True, check=False, cwd=_elsewhere().name
+    )
     assert done.returncode == 0, f"{done.returncode} of podman {arguments}: {done.stderr!r}"
     return done.stdout.decode()
+
+
+@cache
+def _elsewhere() -> TemporaryDirectory[str]:
+    """Where podman is started: its monitor leaves a file ``oom`` there for one that was killed."""
+    return TemporaryDirectory(prefix="mammoseq-podman-")
 
 
 def configure(environment: pytest.MonkeyPatch, folder: Path) -> None:

@@ -27,8 +27,8 @@ PANELS = [
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", ())
 ]
-# What a service of some seconds without a GPU or a bridge does not have
-NOT_HERE = re.compile(r"DCGM_|week_before|scores_before|mammoseq_bridge_")
+# What a service of some seconds without a GPU, a bridge or a shadow does not have
+NOT_HERE = re.compile(r"DCGM_|week_before|scores_before|mammoseq_bridge_|mammoseq_shadow_")
 SELECTOR = re.compile(r"\b(?:mammoseq[a-z0-9_:]*|up|process_[a-z_]+)(?:\{[^}]*\})?")
 WITHIN_SECONDS = 60
 
