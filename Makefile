@@ -11,7 +11,8 @@ NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|
 .DEFAULT_GOAL := help
 .PHONY: secrets
 .PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
-.PHONY: screenshots vendor sign requirements image-check cluster-check checkov clean
+.PHONY: screenshots vendor sign requirements cluster-check checkov clean
+.PHONY: wheels image image-check image-reproducible sbom
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,9 +28,10 @@ test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/mypy
 	$(DEV)/bin/python -m pytest
 
-soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each
+soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each; OUTAGE=60
 	$(DEV)/bin/python -m tests.survive.soak $(or $(MINUTES),30)
 	$(DEV)/bin/python -m tests.bridge.soak $(or $(MINUTES),30)
+	$(if $(OUTAGE),$(DEV)/bin/python -m tests.bridge.outage $(OUTAGE))
 
 fuzz: $(DEV)/.done ## mutate files of every kind, CASES=200000 of them: only refusals, no crash
 	$(DEV)/bin/python -m tests.fuzz_decode --cases $(or $(CASES),200000)
@@ -71,8 +73,25 @@ export: $(DEV)/.done ## export runs/default to TO=model_store/<name>/<version>
 sign: $(DEV)/.done ## sign BUNDLE=model_store/<name>/<version> with KEY=private.pem
 	$(DEV)/bin/python -m export sign --bundle $(BUNDLE) --key $(KEY)
 
-image-check: ## build the container image and run it as a cluster would (docs/deploy.md)
-	k8s/build_and_run_image.sh
+wheels: ## fetch what the image installs, so that its build needs no package index
+	k8s/fetch_wheels.sh
+
+image: ## build the container image, VARIANT=cpu or cuda (docs/deploy.md)
+	k8s/build_image.sh
+
+image-check: $(DEV)/.done ## build it and run it as a cluster would
+	MAMMOSEQ_REAL_PARTS=required $(DEV)/bin/python -m pytest tests/image
+
+image-reproducible: ## build it twice: the digests must be the same
+	mkdir -p dist
+	k8s/build_image.sh > dist/first-build
+	k8s/build_image.sh > dist/second-build
+	tail -n 1 dist/first-build dist/second-build && cmp dist/first-build dist/second-build
+
+IMAGE ?= localhost/mammoseq:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)-cpu
+sbom: $(DEV)/.done ## write what is in IMAGE, package by package, to dist/mammoseq.spdx.json
+	mkdir -p dist
+	PATH="$(CURDIR)/$(DEV)/bin:$$PATH" k8s/write_sbom.sh $(IMAGE) dist/mammoseq.spdx.json
 
 cluster-check: $(DEV)/.done ## the manifests on a real API server, compiled once (docs/deploy.md)
 	KUBE_APISERVER="$${KUBE_APISERVER:-$$(tests/cluster/compile_api_server.sh)}" && \
@@ -86,12 +105,17 @@ requirements: ## compile requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-header --all-extras -c requirements/serve.txt pyproject.toml -o requirements/dev.txt
+	  --no-header --extra tracing -c requirements/serve.txt pyproject.toml \
+	  -o requirements/serve-tracing.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --all-extras -c requirements/serve-tracing.txt pyproject.toml -o requirements/dev.txt
+	echo pip | uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - -o requirements/pip.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header requirements/checkov.in -o requirements/checkov.txt
 
-clean: ## remove the environments and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove the environments, caches and wheels
+	rm -rf .venv dist requirements/wheels .mypy_cache .ruff_cache .pytest_cache
 
 $(SERVE)/.done: requirements/serve.txt
 $(DEV)/.done: requirements/dev.txt

@@ -101,6 +101,12 @@ REFERENCE = Gauge(
     ["model", "unit", "bucket"],
     multiprocess_mode="livemax",
 )
+SPANS = Counter(
+    "mammoseq_spans_total",
+    "Spans of traces, by result: exported, failed (the collector did not take them), dropped (too "
+    "many waited for it).",
+    ["result"],
+)
 MODEL = Gauge(
     "mammoseq_model_info",
     "The models that are loaded; 1, and 0 once another has taken the place of one.",

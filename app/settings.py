@@ -54,6 +54,13 @@ class Settings(BaseSettings):
         default_factory=off_terminal,
         description="`json` or `text`; unless set `text` on a terminal, else `json`",
     )
+    traces_url: str | None = Field(
+        None,
+        pattern=_ADDRESS,
+        description="where traces go: the address of a collector for OTLP over HTTP, such as "
+        "`http://otel-collector:4318/v1/traces`; needs the extra `tracing`. There are none unless "
+        "set",
+    )
     model_store: Path = Field(Path("model_store"), description="folder of model bundles")
     model: str | None = Field(
         None,

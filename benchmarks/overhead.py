@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,7 @@ from benchmarks.client import LoadError
 from benchmarks.inputs import synthetic_files
 from benchmarks.measured import Round
 from benchmarks.service import Service, ServiceError, running_service
+from benchmarks.sink import sink
 
 CONCURRENCIES = (1, 8, 32)
 HEATMAP_CONCURRENCY = 8
@@ -73,11 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with running_service(settings.model_store) as service:
             for data in files.values():
                 _check_same_work(loop, service, data)
-            cases = [
-                case
-                for name, data in files.items()
-                for case in _cases(loop, service, name, data, options)
-            ]
+            if options.cases == "traces":
+                cases = _traced(service, files, settings, options)
+            else:
+                cases = [
+                    case
+                    for name, data in files.items()
+                    for case in _cases(loop, service, name, data, options)
+                ]
     except (BundleError, DeviceError, ServiceError, LoadError, OSError) as error:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
@@ -96,8 +100,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--cases",
-        choices=("loop", "heatmap"),
-        help="only the comparison with the bare loop, or only that of heatmap and none",
+        choices=("loop", "heatmap", "traces"),
+        help="only the comparison with the bare loop, or only that of heatmap and none; or that "
+        "of a service that sends traces with one that does not",
     )
     parser.add_argument("--full-size", action="store_true", help="also a 12-megapixel DICOM")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
@@ -105,6 +110,46 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
     return options
+
+
+def _served(service: Service, path: str, data: bytes, concurrency: int) -> Side:
+    request = client.post(service.port, path, data)
+    return lambda seconds: client.run(
+        service.port, service.pid, request, concurrency=concurrency, seconds=seconds
+    )
+
+
+def _compared(
+    name: str, concurrency: int, names: tuple[str, str], sides: tuple[Side, Side],
+    options: argparse.Namespace,
+) -> Case:  # fmt: skip
+    case = Case(name, concurrency, names, _take_turns(*sides, options.rounds, options.seconds))
+    _print_rows(case)
+    return case
+
+
+def _traced(
+    service: Service, files: Mapping[str, bytes], settings: Settings, options: argparse.Namespace
+) -> list[Case]:
+    """Two services, of which one sends a trace of every request; prints each case when done."""
+    with (
+        sink() as url,
+        running_service(settings.model_store, settings={"MAMMOSEQ_TRACES_URL": url}) as traced,
+    ):
+        return [
+            _compared(
+                name,
+                concurrency,
+                ("no traces", "traces"),
+                (
+                    _served(service, WITH_HEATMAP, data, concurrency),
+                    _served(traced, WITH_HEATMAP, data, concurrency),
+                ),
+                options,
+            )
+            for name, data in files.items()
+            for concurrency in (1, HEATMAP_CONCURRENCY)
+        ]
 
 
 def _cases(
@@ -116,16 +161,10 @@ def _cases(
         return lambda seconds: loop.run(data, concurrency=concurrency, seconds=seconds)
 
     def served(path: str, concurrency: int) -> Side:
-        request = client.post(service.port, path, data)
-        return lambda seconds: client.run(
-            service.port, service.pid, request, concurrency=concurrency, seconds=seconds
-        )
+        return _served(service, path, data, concurrency)
 
     def compared(concurrency: int, names: tuple[str, str], first: Side, second: Side) -> Case:
-        rounds = _take_turns(first, second, options.rounds, options.seconds)
-        case = Case(name, concurrency, names, rounds)
-        _print_rows(case)
-        return case
+        return _compared(name, concurrency, names, (first, second), options)
 
     cases: list[Case] = []
     if options.cases != "heatmap":
@@ -242,6 +281,14 @@ def _print_summary(cases: Sequence[Case]) -> None:
                     f"%; rounds {costs[0]:.1f}..{costs[-1]:.1f})"
                 )
                 continue
+            if case.names[1] == "traces":
+                costs = sorted(1000 * (b - a) for a, b in _cpu_seconds(case))
+                print(
+                    f"traces at concurrency {case.concurrency}: {median(costs):+.2f} ms CPU a "
+                    f"request (rounds {costs[0]:+.2f}..{costs[-1]:+.2f}), throughput ratio "
+                    f"{median(case.ratios):.3f} ({min(case.ratios):.3f}..{max(case.ratios):.3f})"
+                )
+                continue
             target = THROUGHPUT_TARGETS.get(case.concurrency)
             wanted = f"target >= {target:.2f}; " if target else ""
             print(
@@ -259,6 +306,14 @@ def _print_summary(cases: Sequence[Case]) -> None:
                     f"latency at concurrency {case.concurrency}: p50 {served['p50_ms']:.1f}, "
                     f"p99 {served['p99_ms']:.1f} ms; at the loop's throughput {least:.1f} ms"
                 )
+
+
+def _cpu_seconds(case: Case) -> list[tuple[float, float]]:
+    """Processor time of a request on each side, by round."""
+    return [
+        (a.cpu_seconds / len(a.latency_seconds), b.cpu_seconds / len(b.latency_seconds))
+        for a, b in case.rounds
+    ]
 
 
 def _report(cases: Sequence[Case], options: argparse.Namespace) -> dict[str, object]:

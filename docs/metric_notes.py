@@ -17,7 +17,7 @@ LABELS = {
     "status": "HTTP status; 499 where the client had gone",
     "code": "of [problems.md](problems.md)",
     "stage": "decode, preprocess, encode, read, render",
-    "result": "hit, miss",
+    "result": "hit, miss; of spans: exported, failed, dropped",
     "model": "`name/version`; of what is compared with a shadow, of the model that answered",
     "shadow": "`name/version` of the shadow model",
     "outcome": "`scored`; `refused` by its own quality gate, say; `passed_over` because there was "
@@ -95,6 +95,11 @@ NOTES = {
     ),
     "mammoseq_reference_scores_ratio": Note(
         "share of scores, 0 to 1", "Absent: the bundle has no figures, and nothing is compared."
+    ),
+    "mammoseq_spans_total": Note(
+        "spans",
+        "`failed` or `dropped` at all: the collector is away, or too slow. No request waits for "
+        "it, but traces have holes.",
     ),
     "mammoseq_model_info": Note(
         "1 or 0",

@@ -58,7 +58,7 @@ def metric_table() -> str:
         "on `MAMMOSEQ_METRICS_PORT` if that is set. Of several processes, any one tells the "
         "sums of all. A name that ends in `_total` only grows, until a restart; a "
         "histogram has `_bucket`, `_sum` and `_count`. What to do when an alert says so: "
-        "[observability.md](observability.md).",
+        "[runbook.md](runbook.md).",
         ["metric", "type", "unit", "labels", "meaning", "when to worry"],
         rows,
     )
@@ -84,7 +84,8 @@ def problems() -> str:
     ]
     return _page(
         "Problems",
-        "Every error is an RFC 9457 problem (`application/problem+json`) with a stable `code`.",
+        "Every error is an RFC 9457 problem (`application/problem+json`) with a stable `code`. "
+        "`error` is code and detail in one line, for clients of the Open Inference Protocol.",
         ["code", "status", "title", "advice"],
         rows,
     )

@@ -32,15 +32,16 @@ MAY_IMPORT = {
     "app.machine": (),
     "app.logs": (),
     "app.settings": ("app.imaging", "app.machine", "app.logs"),
+    "app.tracing": ("app.tracing",),
     "app.metrics": ("app.machine",),
     "app.inference": (
         "app.inference", "app.imaging", "app.bundle", "app.figures", "app.problems", "app.settings",
-        "app.metrics", "app.machine",
+        "app.metrics", "app.machine", "app.tracing.spans",
     ),
     "app.access": ("app.access", "app.settings", "app.problems"),
     "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
-    "app.bridge": ("app.bridge",),
+    "app.bridge": ("app.bridge", "app.tracing"),
     "app.api": ("app",),
     "app.__main__": ("app",),
     "training": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
@@ -25,6 +26,7 @@ from app.api.protocol import InferIn
 from app.api.schemas import FileIn, FilesIn, PixelsBody, SeriesIn
 from app.api.shadow import Shadow
 from app.api.swap import following
+from app.api.traces import collector_of
 from app.audit.log import log_of
 from app.bundle import DISCLAIMER
 from app.inference.admission import Admission, Capacity
@@ -60,8 +62,9 @@ def create_application(
     store: Store | None = None,
 ) -> FastAPI:
     """Build the application; it stops ``models`` when it shuts down. ``entrance`` is made of the
-    settings unless given; a ``store`` is followed. Raises ``AuditError``."""
+    settings unless given; a ``store`` is followed. Raises ``AuditError``, ``TracesError``."""
     entrance = entrance or Entrance(settings, shared_folder)
+    collector = collector_of(settings, VERSION)
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
@@ -75,6 +78,8 @@ def create_application(
             yield
             shadow.stop()
             models.stop()
+            if collector is not None:
+                await asyncio.to_thread(collector.stop)
 
     application = FastAPI(
         title="Mammoseq",
@@ -117,7 +122,7 @@ def create_application(
     application.add_middleware(Admit, admission=application.state.admission, shadow=shadow)
     application.add_middleware(Guard, entrance=entrance, settings=settings, tokens=tokens)
     application.add_middleware(Audit, log=application.state.audit)
-    application.add_middleware(Observe)
+    application.add_middleware(Observe, collector=collector)
     application.add_middleware(Protect)
     application.add_middleware(CloseAtEnd)
     _document(application)

@@ -20,6 +20,7 @@ from app.inference.pipeline import Encoded
 from app.problems import Refusal
 from app.render.fhir_audit import Requester
 from app.render.result import BreastResult, StudyResult
+from app.tracing.spans import span
 
 # Others are asked for by anybody: who fills the log could fill the disk
 _RECORDED_LOGINS = (None, "login_failed")
@@ -122,7 +123,8 @@ class Audit:
                 record = _record(scope, message["status"])
                 try:
                     if record is not None:
-                        await log.write(record)
+                        with span("audit"):
+                            await log.write(record)
                 except AuditError:
                     withheld = True
                     refusal = Refusal("audit_unavailable", "What was done could not be recorded.")

@@ -126,6 +126,7 @@ def failure_response(request: Request, error: Exception) -> JSONResponse:
     """
     fields = {
         "request_id": request.state.request_id,
+        "trace_id": request.state.trace_id,
         "type": type(error).__name__,
         "at": place_of(error),
     }

@@ -27,6 +27,7 @@ from app.inference.pipeline import Pipeline, Stopwatch, Terms
 from app.problems import PROBLEMS, Refusal
 from app.render.result import StudyResult
 from app.settings import Settings
+from app.tracing.spans import span
 
 router = APIRouter()
 
@@ -90,12 +91,14 @@ async def infer(request: Request, options: Annotated[NoOptions, Query()]) -> Res
     noted = noted_of(request)
     request.state.model = pipeline.model
     _check_plain(request)
-    body = await read_body(request, Limits(settings.max_body_bytes, settings.max_images))
+    with span("receive"):
+        body = await read_body(request, Limits(settings.max_body_bytes, settings.max_images))
     watch = Stopwatch()
 
     def parse(body: bytes) -> Asked:
         length = request.headers.get(HEADER_LENGTH)
-        asked = asked_of(body, length, manifest.input, settings.max_images)
+        with span("unpack"):
+            asked = asked_of(body, length, manifest.input, settings.max_images)
         noted.look_at(asked.images)
         return asked
 

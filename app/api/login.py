@@ -117,7 +117,7 @@ async def log_out(request: Request, response: Response) -> SessionBody:
     "/session/oidc",
     status_code=303,
     response_class=RedirectResponse,
-    responses=_LEADS_ON | documented("not_found"),
+    responses=_LEADS_ON | documented("not_found", "invalid_request"),
 )
 async def to_provider(request: Request, again: _Again = False) -> Response:
     """Log in with the OpenID provider: leads there."""

@@ -1,4 +1,5 @@
-"""Around every request: a request id, an answer even to a fault, status, duration and log line."""
+"""Around every request: a request id, an answer even to a fault, status, duration, log line, and a
+span if somebody traces."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -14,19 +16,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs, metrics
 from app.api.admit import image_route
 from app.api.errors import failure_response
+from app.api.traces import begun, end
 from app.inference.admission import Admitted
+from app.tracing.spans import Span, caller_of, within
+
+if TYPE_CHECKING:
+    from app.tracing.collector import Collector
 
 _CLIENT_GONE = 499  # counted only: there is nobody to answer
-_WATCHED = ("/healthz/", "/metrics")  # every few seconds: only what goes wrong is logged
-_TRACE_PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# Every few seconds: only what goes wrong is logged
+_WATCHED = ("/healthz/", "/metrics", "/v2/health/")
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class Observe:
     """ASGI middleware. A caller's ``X-Request-ID`` is kept if it is plain, else one is made."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, collector: Collector | None = None) -> None:
         self._app = app
+        self._collector = collector
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,6 +44,7 @@ class Observe:
         wanted = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = wanted if _SAFE_ID.fullmatch(wanted) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        span, scope["state"]["trace_id"] = self._traced(scope, headers)
         status, started = 500, False
         start = time.perf_counter()
 
@@ -47,7 +56,8 @@ class Observe:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_observed)
+            with within(span):
+                await self._app(scope, receive, send_observed)
         except ClientDisconnect:
             status = _CLIENT_GONE
         except Exception as error:  # nothing may reach the server's own log with its message
@@ -61,8 +71,22 @@ class Observe:
             seconds = time.perf_counter() - start
             metrics.REQUESTS.labels(route, str(status)).inc()
             metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+            if span is not None:
+                end(span, scope, route, status)
             if status >= 400 or not route.startswith(_WATCHED):
                 logs.event("request", _line(scope, headers, route, status, seconds))
+
+    def _traced(
+        self, scope: Scope, headers: Mapping[bytes, bytes]
+    ) -> tuple[Span | None, str | None]:
+        """The span of a request, if it is traced, and the id of its trace: that of the caller,
+        who may trace although nobody does here."""
+        caller = caller_of(headers.get(b"traceparent", b"").decode("latin-1"))
+        watched = scope["path"].startswith(_WATCHED)
+        span = None if self._collector is None or watched else begun(self._collector, scope, caller)
+        if span is not None:
+            return span, span.trace_id
+        return None, caller.trace_id if caller is not None else None
 
 
 def _line(
@@ -75,7 +99,7 @@ def _line(
     received = admitted.bytes if admitted else None
     return {
         "request_id": state["request_id"],
-        "trace_id": trace_id_of(headers),
+        "trace_id": state["trace_id"],
         "route": route,
         "status": status,
         "code": state.get("problem"),
@@ -84,9 +108,3 @@ def _line(
         "images": admitted.images if admitted else None,
         "model": state.get("model"),
     }
-
-
-def trace_id_of(headers: Mapping[bytes, bytes]) -> str | None:
-    """That of the caller's trace (W3C Trace Context, 3.2)."""
-    parent = _TRACE_PARENT.fullmatch(headers.get(b"traceparent", b"").decode("latin-1"))
-    return parent[1] if parent and parent[1].strip("0") else None

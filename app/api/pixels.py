@@ -20,6 +20,7 @@ from app.imaging.wavelet import Words
 from app.inference.admission import Admission, Admitted
 from app.inference.pipeline import Pipeline, Stopwatch
 from app.settings import Settings
+from app.tracing.spans import span
 
 router = APIRouter()
 
@@ -84,7 +85,8 @@ async def pixels(request: Request, options: Annotated[PixelOptions, Query()]) ->
     admission: Admission = request.app.state.admission
     admitted: Admitted = request.state.admitted
     turn = admitted.turn
-    data = await receive_image(request, Limits(settings.max_body_bytes, files=1))
+    with span("receive"):
+        data = await receive_image(request, Limits(settings.max_body_bytes, files=1))
     watch = Stopwatch()
     shown = await pipeline.run(turn, lambda: pipeline.show(data, options.long_side, turn, watch))
     admission.hold(admitted, shown.words.nbytes)

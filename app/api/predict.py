@@ -31,6 +31,7 @@ from app.inference.study import Breast, Ignored, group_by_breast, raise_if_none_
 from app.problems import PROBLEMS, Refusal
 from app.render.result import StudyResult
 from app.settings import Settings
+from app.tracing.spans import span
 
 router = APIRouter()
 
@@ -114,7 +115,8 @@ async def predict(request: Request, options: Annotated[Options, Query()]) -> Res
     settings: Settings = request.app.state.settings
     turn = request.state.admitted.turn
     request.state.model = chosen.model
-    received = await receive(request, _limits(settings))
+    with span("receive"):
+        received = await receive(request, _limits(settings))
     watch = Stopwatch()
 
     def work() -> Response:
@@ -171,12 +173,14 @@ async def predict_series(request: Request, options: Annotated[Options, Query()])
     admitted: Admitted = request.state.admitted
     turn, limits = admitted.turn, _limits(settings)
     request.state.model = chosen.model
-    body = await receive(request, limits)
+    with span("receive"):
+        body = await receive(request, limits)
     watch = Stopwatch()
 
     def parse() -> tuple[tuple[Upload, ...], str | None, Pipeline, Wanted]:
-        received = parse_files(body, limits) if isinstance(body, bytes) else body
-        files = unpacked(received.files, limits)
+        with span("unpack"):
+            received = parse_files(body, limits) if isinstance(body, bytes) else body
+            files = unpacked(received.files, limits)
         contents = [file.content for file in files]
         return files, received.series, *settled(request, options, asked, contents)
 

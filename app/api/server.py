@@ -20,6 +20,7 @@ from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
 from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.traces import TracesError
 from app.api.watch import PortError, check_port
 from app.audit.log import AuditError, Log
 from app.bundle import BundleError
@@ -30,7 +31,15 @@ from app.machine import available_cores
 from app.memory import give_back
 from app.settings import Settings
 
-_REFUSALS = (AccessError, AuditError, BundleError, DeviceError, GraphError, PortError)
+_REFUSALS = (
+    AccessError,
+    AuditError,
+    BundleError,
+    DeviceError,
+    GraphError,
+    PortError,
+    TracesError,
+)
 _FIRST_LOOK = """\
 Nobody is named who may log in. For a first look there is the user `{user}` with the password
 

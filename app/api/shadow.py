@@ -1,14 +1,14 @@
 """The shadow model: scores what another model has answered, to be compared in metrics alone.
 
 It begins once the answer has gone out, on a worker that has nothing else to do, one request at a
-time, and gives way as soon as a request has to wait. Nothing of it reaches a client.
+time, and ends as soon as requests need all workers. Nothing of it reaches a client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -66,13 +66,13 @@ def keep_for_shadow(
 
 @dataclass(eq=False)
 class _SpareTurn(Turn):
-    """Is over as soon as somebody waits."""
+    """Is over as soon as requests have need of all workers."""
 
-    somebody_waits: Callable[[], bool] = field(kw_only=True)
+    admission: Admission = field(kw_only=True)
 
     def check(self) -> None:
         super().check()
-        if self.somebody_waits():
+        if not self.admission.has_spare_worker:
             raise Abandoned
 
 
@@ -89,7 +89,7 @@ class Shadow:
         shadow = self._models.lineup.shadow
         if shadow is None or shadow is answered.pipeline:
             return
-        if self._task is not None or self._somebody_waits():
+        if self._task is not None or not self._admission.has_spare_worker:
             metrics.SHADOW_STUDIES.labels(shadow.model, "passed_over").inc()
             return
         self._task = asyncio.create_task(self._score(shadow, answered))
@@ -99,14 +99,11 @@ class Shadow:
         if self._task is not None:
             self._task.cancel()
 
-    def _somebody_waits(self) -> bool:
-        return self._admission.expected_wait > 0
-
     def _done(self, _: asyncio.Task[None]) -> None:
         self._task = None
 
     async def _score(self, shadow: Pipeline, answered: Answered) -> None:
-        turn = _SpareTurn(somebody_waits=self._somebody_waits)
+        turn = _SpareTurn(admission=self._admission)
         try:
             probabilities = await _probabilities(shadow, answered, turn)
         except Abandoned:

@@ -26,11 +26,13 @@ async def following(
 ) -> AsyncIterator[None]:
     """While in here, look at the store every so many ``seconds``; 0 is never."""
     task = asyncio.create_task(_follow(store, models, log, seconds)) if seconds else None
-    yield
-    if task is not None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _follow(store: Store, models: Models, log: Log | None, seconds: float) -> None:

@@ -18,6 +18,7 @@ from app.bridge.observe import Pulse, serve
 from app.bridge.rounds import run
 from app.bridge.service import Service
 from app.bridge.settings import Settings
+from app.bridge.traces import collector_of
 
 
 def main() -> int:
@@ -37,6 +38,15 @@ def main() -> int:
     except OSError:
         print("refused to start: MAMMOSEQ_BRIDGE_CA_FILE cannot be read", file=sys.stderr)
         return 1
+    try:
+        collector = collector_of(settings)
+    except ImportError:
+        print(
+            "refused to start: MAMMOSEQ_BRIDGE_TRACES_URL needs the extra `tracing`: "
+            "pip install 'mammoseq[tracing]'",
+            file=sys.stderr,
+        )
+        return 1
     print("settings", settings.model_dump_json(), flush=True)
     # Whatever is under way may be left at any point: it is done again, to the same results
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -50,8 +60,13 @@ def main() -> int:
     service = _client("service", str(settings.service_url), settings, trust, pulse)
     _authenticate(archive, service, settings)
     salt = _secret(settings.log_salt) or secrets.token_hex()
-    with server, archive, service:
-        run(Archive(archive), Service(service, settings.objects), settings, salt.encode(), pulse)
+    try:
+        with server, archive, service:
+            client = Service(service, settings.objects)
+            run(Archive(archive), client, settings, salt.encode(), pulse, collector)
+    finally:  # SystemExit: of itself it never ends
+        if collector is not None:
+            collector.stop()
     return 0
 
 

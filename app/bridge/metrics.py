@@ -20,6 +20,12 @@ FAILURES = Counter(
     ["side", "code"],
 )
 WAITING = Gauge("mammoseq_bridge_waiting_studies", "Studies seen and not yet read or refused.")
+SPANS = Counter(
+    "mammoseq_bridge_spans_total",
+    "Spans of traces, by result: exported, failed (the collector did not take them), dropped (too "
+    "many waited for it).",
+    ["result"],
+)
 LAST_SUCCESS = Gauge(
     "mammoseq_bridge_last_success_timestamp_seconds",
     "When the side last answered with success, seconds since 1970.",

@@ -18,6 +18,7 @@ from app.bridge.results import (
 )
 from app.bridge.service import Service
 from app.bridge.settings import Settings
+from app.tracing.spans import span
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,10 @@ def carry_out(order: Order, archive: Archive, service: Service, settings: Settin
     state = _state(order, archive)
     if state != "to_read":
         return Done(order.model, order.ignored) if state == "done" else None
-    current = _fetch_current(order, archive, settings)
-    priors = _fetch_priors(order.study, archive, settings, current)
+    with span("fetch"):
+        current = _fetch_current(order, archive, settings)
+    with span("fetch priors"):
+        priors = _fetch_priors(order.study, archive, settings, current)
     answer = _with_priors(current, priors, order, service) if priors else None
     if answer is None:
         priors = []
@@ -68,9 +71,10 @@ def carry_out(order: Order, archive: Archive, service: Service, settings: Settin
     if state != "to_read":
         return Done(order.model, order.ignored) if state == "done" else None
     # The report makes the study done, so it is stored when the rest is known to be there
-    if others:
-        archive.store(order.study.uid, {result.uid: result.file for result in others})
-    archive.store(order.study.uid, {report.uid: report.file})
+    with span("store"):
+        if others:
+            archive.store(order.study.uid, {result.uid: result.file for result in others})
+        archive.store(order.study.uid, {report.uid: report.file})
     return Done(
         model=report.model,
         ignored=frozenset(image.uid for image in order.images) - report.references,
@@ -98,6 +102,11 @@ def _with_priors(
 
 
 def _state(order: Order, archive: Archive) -> str:
+    with span("look"):
+        return _looked_at(order, archive)
+
+
+def _looked_at(order: Order, archive: Archive) -> str:
     instances = archive.instances(order.study.uid)
     if mammograms(instances) != order.images:
         return "changed"

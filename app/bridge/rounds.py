@@ -8,6 +8,7 @@ import time
 import traceback
 from datetime import date, timedelta
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from app.bridge import metrics
 from app.bridge.dicomweb import Archive, Study
@@ -18,13 +19,24 @@ from app.bridge.results import mammograms
 from app.bridge.service import Service
 from app.bridge.settings import Settings
 from app.bridge.worklist import Worklist
+from app.tracing.spans import Span, ended, note
+
+if TYPE_CHECKING:
+    from app.tracing.collector import Collector
 
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 60.0
 
 
-def run(archive: Archive, service: Service, settings: Settings, salt: bytes, pulse: Pulse) -> None:
+def run(
+    archive: Archive,
+    service: Service,
+    settings: Settings,
+    salt: bytes,
+    pulse: Pulse,
+    collector: Collector | None = None,
+) -> None:
     """Never returns. Nothing that a side does or fails to do ends it."""
     worklist = Worklist(settings.stable_seconds, settings.poll_seconds)
     failures = 0
@@ -32,7 +44,7 @@ def run(archive: Archive, service: Service, settings: Settings, salt: bytes, pul
         pulse.beat()
         try:
             look(archive, worklist, settings)
-            read_due(archive, service, worklist, settings, salt)
+            read_due(archive, service, worklist, settings, salt, collector)
             if failures:
                 log.info("archive and service answer again")
             failures = 0
@@ -66,22 +78,27 @@ def look(archive: Archive, worklist: Worklist, settings: Settings) -> None:
 
 
 def read_due(
-    archive: Archive, service: Service, worklist: Worklist, settings: Settings, salt: bytes
+    archive: Archive,
+    service: Service,
+    worklist: Worklist,
+    settings: Settings,
+    salt: bytes,
+    collector: Collector | None = None,
 ) -> None:
     """Read every study that is due now; a fault that the next one would meet ends it."""
     model = service.model()
     for study in worklist.due(model, time.monotonic()):
+        begun = collector.begin("study", None, "internal") if collector is not None else None
+        name = _name(study_hash(salt, study.uid), begun)
         try:
-            _read(study, model, archive, service, worklist, settings, study_hash(salt, study.uid))
+            with ended(begun):
+                _read(study, model, archive, service, worklist, settings, name)
         except Unavailable as fault:
             worklist.postpone(study.uid, time.monotonic())
             if fault.everyone:
                 raise
             _count(fault)
-            log.warning(
-                "study=%s postponed by the %s code=%s",
-                study_hash(salt, study.uid), fault.side, fault.code,
-            )  # fmt: skip
+            log.warning("study=%s postponed by the %s code=%s", name, fault.side, fault.code)
         except Exception as error:  # one study must not keep the others from being read
             worklist.postpone(study.uid, time.monotonic())
             _count_own(error)
@@ -103,6 +120,7 @@ def _read(
     except Refused as refused:
         worklist.settle(study.uid, model, "refused")
         metrics.REFUSED.labels(refused.code).inc()
+        note({"mammoseq.problem": refused.code})
         log.warning("study=%s refused code=%s", name, refused.code)
         return
     if done is None:
@@ -111,11 +129,19 @@ def _read(
     worklist.settle(study.uid, done.model, "done", done.ignored)
     if done.stored:
         metrics.READ.inc()
+        note({"mammoseq.images": done.sent, "mammoseq.priors": done.priors})
         log.info(
             "study=%s read images=%d priors=%d ignored=%d stored=%d seconds=%.1f",
             name, done.sent, done.priors, len(done.ignored), done.stored,
             time.monotonic() - start,
         )  # fmt: skip
+
+
+def _name(study_hash: str, begun: Span | None) -> str:
+    """What a study is called in the log: with its trace, if there is one."""
+    if begun is None or not begun.recorded:
+        return study_hash
+    return f"{study_hash} trace_id={begun.trace_id}"
 
 
 def _count(fault: Unavailable) -> None:

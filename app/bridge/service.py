@@ -10,6 +10,7 @@ import httpx
 
 from app.bridge import multipart
 from app.bridge.faults import Refused, Unavailable, no_answer
+from app.tracing.spans import note, span, under_way
 
 # What is wrong with the images themselves. Any other refusal (a wrong key, address or version) is
 # cured on the service's side, and then the study is read.
@@ -73,8 +74,17 @@ class Service:
             raise Unavailable("service", "unreadable_answer") from None
 
     def _send(self, request: httpx.Request) -> httpx.Response:
+        with span(request.method, {"http.request.method": request.method}, "client"):
+            return self._sent(request)
+
+    def _sent(self, request: httpx.Request) -> httpx.Response:
+        begun = under_way()
+        if begun is not None:
+            request.headers["traceparent"] = begun.traceparent
         try:
-            return self._client.send(request)
+            response = self._client.send(request)
+            note({"http.response.status_code": response.status_code})
+            return response
         except httpx.TransportError as error:
             raise no_answer("service", error) from None
         except httpx.DecodingError:

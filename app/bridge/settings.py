@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address for `/metrics` and `/healthz`")
     port: int = Field(8001, ge=0, le=65535, description="port for `/metrics` and `/healthz`")
+    traces_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#@]+$",
+        description="where traces go: the address of a collector for OTLP over HTTP, such as "
+        "`http://otel-collector:4318/v1/traces`; needs the extra `tracing`",
+    )
     log_salt: SecretStr | None = Field(
         None, description="key of the study hashes in the log; a new one at each start if not set"
     )

@@ -69,10 +69,14 @@ class Admission:
         return self._requests == 0
 
     @property
+    def has_spare_worker(self) -> bool:
+        """Whether a worker has nothing to do. Any thread may ask."""
+        return self._requests < self._capacity.workers
+
+    @property
     def expected_wait(self) -> float:
         """Seconds that a request would wait now for its first turn, as far as is known."""
-        idle = self._requests < self._capacity.workers
-        return 0.0 if idle else self._work() / self._capacity.workers
+        return 0.0 if self.has_spare_worker else self._work() / self._capacity.workers
 
     def admit(self, length: int, patience: float | None, kind: str = "") -> Admitted:
         """Let a request in whose body has ``length`` bytes and that must be answered within

@@ -23,6 +23,7 @@ from app.inference.remembered import Remembered
 from app.inference.sessions import Features
 from app.inference.workers import Turn, Workers
 from app.settings import Settings
+from app.tracing import spans
 
 T = TypeVar("T")
 
@@ -57,13 +58,19 @@ class Compute:
 
     async def run(self, turn: Turn, work: Callable[[], T], *, image: bool = True) -> T:
         """Do ``work`` on a worker: an ``image``, or something small around several."""
-        since = time.perf_counter()
+        since, parent = time.perf_counter(), spans.under_way()
+        waited = spans.waiting("queue")
 
         def begun() -> T:
             metrics.QUEUE_SECONDS.observe(time.perf_counter() - since)
-            return work()
+            waited()
+            with spans.within(parent):
+                return work()
 
-        return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+        try:
+            return await asyncio.wrap_future(self._workers.submit(turn, begun, image=image))
+        finally:
+            waited()  # also what was given up before its turn came
 
     async def run_spare(self, turn: Turn, work: Callable[[], T]) -> T:
         """Do ``work`` on a worker that has nothing else to do. How long it waited is not told:

@@ -41,6 +41,7 @@ from app.inference.sessions import ExamReading, Features, GraphError, Sessions
 from app.inference.workers import Turn
 from app.problems import Refusal
 from app.settings import Settings
+from app.tracing import spans
 
 T = TypeVar("T")
 
@@ -79,7 +80,8 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with spans.span(name):
+            yield
         spent = time.perf_counter() - start
         with self._lock:
             self.seconds[name] = self.seconds.get(name, 0.0) + spent
@@ -170,6 +172,8 @@ class Pipeline:
         key = None if alone and not terms.header else hashlib.sha256(data).hexdigest()
         place = (self.bundle.sha256, key, terms.long_side)
         known = None if alone else self.compute.remembered.get(place)
+        if known is not None:
+            spans.note({"mammoseq.remembered": True})
         look = known or self._look(data, terms, turn, watch)
         if look.faults and terms.gate == "refuse":
             raise Refusal(look.faults[0].code, look.faults[0].detail)
@@ -209,13 +213,14 @@ class Pipeline:
     async def _in_parallel(
         self, turn: Turn, looks: Sequence[Callable[[], Encoded]]
     ) -> list[Encoded | Refusal]:
-        async def one(look: Callable[[], Encoded]) -> Encoded | Refusal:
+        async def one(index: int, look: Callable[[], Encoded]) -> Encoded | Refusal:
             try:
-                return await self.run(turn, look)
+                with spans.span("image", {"mammoseq.image": index}):
+                    return await self.run(turn, look)
             except Refusal as refusal:
                 return refusal
 
-        return list(await asyncio.gather(*(one(look) for look in looks)))
+        return list(await asyncio.gather(*(one(i, look) for i, look in enumerate(looks))))
 
     def show(self, data: bytes, long_side: int | None, turn: Turn, watch: Stopwatch) -> Shown:
         """Decode a file for a viewer, at most ``long_side`` large. Computes: call it on a worker.

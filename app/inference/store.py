@@ -8,6 +8,8 @@ files change; until then whatever served before goes on (docs/decisions/016).
 from __future__ import annotations
 
 import logging
+import math
+import time
 import weakref
 from pathlib import Path
 
@@ -29,6 +31,8 @@ _KINDS: dict[str, type[Exception]] = {
 REASONS = tuple(_KINDS)
 
 _Files = tuple[tuple[str, int, int], ...]  # name, size, time of change
+
+_AGAIN_SECONDS = 60  # after a fault that may be the machine's: a lack of memory, say
 
 
 def bundle_to_serve(folder: Path, settings: Settings) -> Bundle:
@@ -54,8 +58,10 @@ class Store:
         self._loaded: weakref.WeakValueDictionary[Path, Pipeline] = weakref.WeakValueDictionary()
         self._good: dict[Path, _Files] = {}  # the files as they were when they were verified
         self._bad: dict[Path, _Files] = {}
+        self._again: dict[Path, float] = {}  # when a bad one may be tried again all the same
         self._changing: dict[Path, _Files] = {}  # as they were when they were last seen
         self._absent: set[str] = set()  # what is asked for, of which there is no version any more
+        self._in_vain: set[Path] = set()  # what should be served at the latest look, and cannot be
 
     def start(self) -> Lineup:
         """Load what the settings ask for.
@@ -76,14 +82,14 @@ class Store:
     def followed(self, now: Lineup) -> Lineup:
         """Look at the store again: what serves from now on. Raises nothing."""
         chosen = self._settings
+        self._in_vain.clear()
         lineup = Lineup(
             self._next(self._default, now.default),
             tuple(map(self._next, chosen.more_models, now.others)),
             self._next(chosen.canary, now.canary) if now.canary else None,
             self._next(chosen.shadow, now.shadow) if now.shadow else None,
         )
-        self._bad = {folder: files for folder, files in self._bad.items() if folder.exists()}
-        metrics.REFUSED_MODELS.set(len(self._bad) + len(self._absent))
+        metrics.REFUSED_MODELS.set(len(self._in_vain) + len(self._absent))
         return lineup
 
     def _first(self, asked: str | None) -> Pipeline:
@@ -91,7 +97,7 @@ class Store:
         newest if none can."""
         faults: list[tuple[Path, _Files, Exception]] = []
         for folder in find_versions(self._settings.model_store, asked):
-            files = _files(folder)
+            files = self._files(folder)
             try:
                 pipeline = self._load(folder, files)
             except (BundleError, GraphError, DeviceError) as fault:
@@ -99,7 +105,7 @@ class Store:
                 continue
             for bad in faults:
                 self._refuse(*bad)
-            metrics.REFUSED_MODELS.set(len(self._bad))
+            metrics.REFUSED_MODELS.set(len(self._in_vain))
             return pipeline
         raise faults[0][2]
 
@@ -122,11 +128,12 @@ class Store:
     def _tried(self, folder: Path, now: Pipeline) -> Pipeline | None:
         """The model in ``folder``; ``now`` where it is not known yet whether it can be served, and
         None if it cannot."""
-        files = _files(folder)
+        files = self._files(folder)
         if folder == now.bundle.folder:
             self._check_unchanged(now, files)
             return now
-        if self._bad.get(folder) == files:
+        if self._bad.get(folder) == files and time.monotonic() < self._again[folder]:
+            self._in_vain.add(folder)
             return None
         if self._is_changing(folder, files):
             return now
@@ -138,7 +145,7 @@ class Store:
 
     def _load(self, folder: Path, files: _Files) -> Pipeline:
         loaded = self._loaded.get(folder)
-        if loaded is not None:
+        if loaded is not None and self._good[folder] == files:
             return loaded
         first = next(iter(self._loaded.values()), None)
         compute = first.compute if first else None
@@ -154,7 +161,11 @@ class Store:
     def _check_unchanged(self, serving: Pipeline, files: _Files) -> None:
         """What is loaded is not read again; but the next start would read it."""
         folder = serving.bundle.folder
-        if files in (self._good.get(folder), self._bad.get(folder)):
+        if files == self._good.get(folder):
+            self._bad.pop(folder, None)
+            return
+        if files == self._bad.get(folder):
+            self._in_vain.add(folder)
             return
         if self._is_changing(folder, files):
             return
@@ -174,10 +185,24 @@ class Store:
         return before != files
 
     def _refuse(self, folder: Path, files: _Files, error: Exception) -> None:
+        is_its_own = isinstance(error, BundleError)
+        self._again[folder] = math.inf if is_its_own else time.monotonic() + _AGAIN_SECONDS
+        self._in_vain.add(folder)
         if self._bad.get(folder) == files:
             return
         self._bad[folder] = files
         _tell(error)
+
+    def _files(self, folder: Path) -> _Files:
+        """What tells that a file of a version was changed, or the one with the keys that sign it;
+        nothing where one cannot be read."""
+        key = self._settings.model_key
+        try:
+            paths = [*folder.iterdir(), *([key] if key else [])]
+            found = [(str(path), path.stat()) for path in paths]
+        except OSError:
+            return ()
+        return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))
 
 
 def _tell(error: Exception) -> None:
@@ -186,12 +211,3 @@ def _tell(error: Exception) -> None:
     # The message of an error that is not ours may quote anything
     why = type(error).__name__ if reason == "other" else str(error)
     _LOG.error("model_refused", extra={"fields": {"reason": reason, "why": why}})
-
-
-def _files(folder: Path) -> _Files:
-    """What tells that a file of a folder was changed; empty for a folder that cannot be read."""
-    try:
-        found = [(path.name, path.stat()) for path in folder.iterdir()]
-    except OSError:
-        return ()
-    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))

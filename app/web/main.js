@@ -224,7 +224,7 @@ function readView(model, { user }) {
   async function modelOf({ name, version }) {
     served ??= await model.catch(() => null);
     if (served?.model.name !== name || served.model.version !== version) {
-      served = await askModel();
+      served = await askModel({ name, version });
       points = null;
     }
     points ??= operatingPoints(served.model);

@@ -1,10 +1,17 @@
 // The operating point that is chosen: for every breast on the page, until the page is closed.
 
-import { askJson } from "./service.js";
+import { askJson, Problem } from "./service.js";
 
-/** The model in service (an entry of `/v1/models`) and its figures, null where it has none. */
-export async function askModel() {
-  const [model] = (await askJson("/v1/models")).models;
+/**
+ * A model in service (an entry of `/v1/models`), the default unless `answered` names another, and its
+ * figures, null where it has none. Throws `Problem`, also where the one named was replaced meanwhile.
+ */
+export async function askModel(answered = null) {
+  const { models } = await askJson("/v1/models");
+  const model = answered
+    ? models.find(({ name, version }) => name === answered.name && version === answered.version)
+    : models[0];
+  if (!model) throw new Problem({ code: "unknown_model", title: "" });
   const figures = await askJson(`/v1/models/${model.name}/${model.version}/figures`).catch(
     (problem) => {
       if (problem.code === "not_found") return null;

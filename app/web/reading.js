@@ -25,9 +25,13 @@ export async function read(images, { gate, onProgress, signal }) {
   }));
   const breasts = [];
   const ignored = [];
-  for (const [place, request] of all.entries()) {
+  let model = null; // that of the first answer reads the rest, and what is saved later
+  for (const [place, each] of all.entries()) {
     const onSent = (share) => onProgress({ sent: place, of: all.length, share });
-    const answer = await ask(request, { overlay: "none", map: "true" }, { onSent, signal });
+    const options = { overlay: "none", map: "true", model };
+    const answer = await ask(each, options, { onSent, signal });
+    model ??= `${answer.model.name}/${answer.model.version}`;
+    const request = { ...each, query: { ...each.query, model } };
     breasts.push(...breastsOf(answer, request));
     ignored.push(...(answer.ignored ?? []).map((each) => ({
       ...each, file: request.images[each.index].file,

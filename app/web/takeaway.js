@@ -51,9 +51,12 @@ export function createTakeaway(breast, point, print, signal) {
       { data: JSON.stringify(answer.fhir, null, 1), name: `${named("fhir")}.json` },
     ]),
     print: async () => {
+      if (isAsking) return;
+      isAsking = true;
       fill(state, words.takeaway.making);
       await print();
       fill(state);
+      isAsking = false;
     },
   };
   const isDicom = breast.request.images.every(({ facts }) => facts.format === "dicom");

@@ -41,7 +41,7 @@ def line_of(service: Service, request_id: str) -> dict[str, Any]:
 
 def printed_with(service: Service, request_id: str) -> str:
     """What was printed, with the line of a request: it is written once its answer is sent."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while request_id not in service.printed() and time.monotonic() < deadline:
         time.sleep(0.02)
     return service.printed()
@@ -108,11 +108,10 @@ def test_series_has_its_images_and_a_body_in_pieces_its_bytes(service: Service) 
     ],
 )
 def test_what_is_no_trace_is_not_logged(service: Service, parent: str) -> None:
-    service.post("/predict", content=b"", headers={"X-Request-ID": "odd", "traceparent": parent})
-    assert (
-        "trace_id"
-        not in [ln for ln in lines(service.printed()) if ln.get("request_id") == "odd"][-1]
-    )
+    request_id = f"odd-{len(parent)}"
+    headers = {"X-Request-ID": request_id, "traceparent": parent}
+    service.post("/predict", content=b"", headers=headers)
+    assert "trace_id" not in line_of(service, request_id)
 
 
 def test_neither_path_nor_query_is_logged(service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -121,6 +122,25 @@ def test_request_gets_the_model_that_it_names(
     for image in IMAGES[:3]:
         assert version(answer(service, image, model=model)) == wanted
     assert scored(service, IMAGES[:2], model=model) == wanted
+
+
+@pytest.mark.parametrize("wanted", [DEFAULT, CANARY, OTHER, None])
+def test_open_inference_protocol_names_the_model_in_the_address(
+    service: Service, bundle: Bundle, wanted: str | None
+) -> None:
+    name = bundle.manifest.name
+    address = f"/v2/models/{name}" + (f"/versions/{wanted}" if wanted else "")
+    assert set(service.get(address).json()["versions"]) == {DEFAULT, CANARY, OTHER}
+    data = base64.b64encode(IMAGES[0]).decode()
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [data]}
+    asked = {"inputs": [tensor], "parameters": {"gate": "warn"}}
+    found = service.post(f"{address}/infer", json=asked).json()
+    assert found["model_version"] == (wanted or DEFAULT)
+    (told,) = [one for one in found["outputs"] if one["name"] == "calibrated_probability"]
+    expected = answer(service, IMAGES[0], model=f"{name}/{wanted or DEFAULT}")
+    assert told["data"] == [pytest.approx(expected["calibrated_probability"], abs=1e-7)]
+    unknown = service.post(f"/v2/models/{name}/versions/{SHADOW}/infer", json=asked)
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_model")
 
 
 def test_name_alone_is_the_default_of_that_name(service: Service, bundle: Bundle) -> None:

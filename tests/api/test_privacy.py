@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pydicom
 import pytest
 from pydicom.datadict import dictionary_VR, keyword_dict
 
+from tests.collector import Received, collecting
 from tests.pictures import breast, dicom, patched, png, real_dicom
 from tests.serving import Service, serving
 
@@ -21,6 +23,8 @@ MARKER = "ZYXWMARKER"
 SHORT = "ZQXJK"  # fits everywhere, and looks like a code
 UID = "1.2.826.0.1.4711471147114711"
 BIRTH = "19470811"
+STUDY = "1.2.826.0.1.0815.0815"  # a request id, which the log keeps and traces do not
+TRACED = f"00-{'0af7' * 8}-{'b7ad' * 4}-01"
 # By value representation, what a tag of it is filled with (PS3.5 6.2)
 FILLING = {
     "PN": f"{MARKER}^{SHORT}",
@@ -140,6 +144,9 @@ def requests() -> list[tuple[str, dict[str, Any]]]:
     made.append((f"/predict?overlay={MARKER}", {"content": WHOLE}))
     made.append((f"/predict?overlay_long_side={MARKER}", {"content": WHOLE}))
     made.append(("/predict", {"content": WHOLE, "headers": {"X-Request-ID": f"{MARKER}^x"}}))
+    carried = {"tracestate": f"{SHORT.lower()}={MARKER}", "baggage": f"patient={MARKER}"}
+    made.append(("/predict", {"content": WHOLE, "headers": carried | {"traceparent": TRACED}}))
+    made.append(("/predict", {"content": WHOLE, "headers": {"X-Request-ID": STUDY}}))
     return made
 
 
@@ -175,11 +182,18 @@ def wrapped(files: list[bytes], name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Received]:
+    with collecting() as received:
+        yield received
+
+
+@pytest.fixture(scope="module")
 def exchange(
-    bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory, collector: Received
 ) -> tuple[list[tuple[str, int, str]], str]:
     """All answers, and all that the service printed from its start to its end."""
-    with serving(bundle_folder, tmp_path_factory.mktemp("privacy")) as service:
+    folder = tmp_path_factory.mktemp("privacy")
+    with serving(bundle_folder, folder, traces_url=collector.url) as service:
         answers = []
         for path, options in requests():
             response = service.post(path, **options)
@@ -190,6 +204,7 @@ def exchange(
             text = "" if pixels else response.text  # which may hold any five letters by chance
             answers.append((path, response.status_code, f"{headers}\n\n{text}"))
         answers += [(path, 200, service.get(path).text) for path in ("/metrics", "/state")]
+        service.client.request(f"{MARKER}", f"/{MARKER}?{MARKER}")
         service.terminate()
         return answers, service.printed()
 
@@ -252,6 +267,19 @@ def test_nothing_of_a_request_is_printed_at_all(
 ) -> None:
     assert "Traceback" not in exchange[1]
     assert "Warning" not in exchange[1]
+
+
+def test_no_trace_repeats_a_marker(
+    exchange: tuple[list[tuple[str, int, str]], str], collector: Received
+) -> None:
+    requests = [span for span in collector.spans if span.kind == "server"]
+    assert len(requests) >= len(exchange[0])
+    assert {span.attributes.get("mammoseq.problem") for span in requests} >= {
+        None, "broken_image", "invalid_multipart", "mixed_patients", "not_found",
+    }  # fmt: skip
+    sent = b"".join(collector.bodies)
+    for marker in (*FORBIDDEN, "2016-10-04", "20161004", STUDY, ".dcm", "127.0.0.1"):
+        assert marker.encode() not in sent, marker
 
 
 @pytest.mark.parametrize("source", [WHOLE, planted(dicom(breast()))], ids=["real", "made"])

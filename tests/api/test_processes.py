@@ -30,7 +30,7 @@ from tests.serving import (
 )
 
 IMAGE = png(breast())
-WITHIN_SECONDS = 60
+WITHIN_SECONDS = 180
 PROCESSES = 2
 ANSWERED = 'mammoseq_requests_total{route="/predict",status="200"}'
 

@@ -259,7 +259,7 @@ def failing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("MAMMOSEQ_HOST", "127.0.0.1")
     settings = Settings()
     pipeline = Pipeline(bundle, settings)
-    pipeline._workers.stop()
+    pipeline.compute.stop()
     with serving_here(create_application(Models(pipeline), settings)) as client:
         yield client
 

@@ -39,6 +39,11 @@ def after(looks: int, store: Store, lineup: Lineup) -> Lineup:
     return lineup
 
 
+def refused_now() -> float:
+    value: float = metrics.REFUSED_MODELS._value.get()
+    return value
+
+
 def version(lineup: Lineup) -> str:
     return lineup.default.bundle.manifest.version
 
@@ -77,7 +82,7 @@ def test_start_takes_an_older_version_for_a_bad_one_and_counts_it(
     with refusing(bundle=1), following(tmp_path, bundle) as (store, lineup):
         assert version(lineup) == "1.0.0"
         assert version(after(3, store, lineup)) == "1.0.0"
-    assert metrics.REFUSED_MODELS._value.get() == 1
+    assert refused_now() == 1
 
 
 def test_start_is_refused_where_nothing_or_a_pinned_version_cannot_be_served(
@@ -192,10 +197,41 @@ def test_corrupt_version_is_refused_once_and_taken_when_it_is_mended(
         with refusing(bundle=1):
             bad = put_corrupt_version(bundle, tmp_path, "1.1.0")
             assert after(5, store, lineup) == lineup
-        assert metrics.REFUSED_MODELS._value.get() == 1
+        assert refused_now() == 1
         mend(bad)
         assert version(after(2, store, lineup)) == "1.1.0"
-        assert metrics.REFUSED_MODELS._value.get() == 0
+        assert refused_now() == 0
+
+
+def test_bad_version_is_of_no_concern_once_a_newer_one_serves(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    put_version(bundle, tmp_path, "1.0.0")
+    with following(tmp_path, bundle) as (store, lineup):
+        put_corrupt_version(bundle, tmp_path, "1.1.0")
+        assert after(3, store, lineup) == lineup
+        assert refused_now() == 1
+        put_version(bundle, tmp_path, "1.2.0")
+        assert version(after(3, store, lineup)) == "1.2.0"
+        assert refused_now() == 0
+
+
+def test_version_that_the_machine_could_not_load_is_tried_again(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lack of memory, which passes; it is told once."""
+    put_version(bundle, tmp_path, "1.0.0")
+    with following(tmp_path, bundle) as (store, lineup), refusing(other=1):
+        put_version(bundle, tmp_path, "1.1.0")
+        with monkeypatch.context() as lacking:
+            lacking.setattr("app.inference.store._AGAIN_SECONDS", 0)
+
+            def fails(*_: object) -> None:
+                raise MemoryError
+
+            lacking.setattr("app.inference.store.Pipeline", fails)
+            assert after(4, store, lineup) == lineup
+        assert version(after(1, store, lineup)) == "1.1.0"
 
 
 def test_version_that_stays_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
@@ -248,10 +284,11 @@ def test_version_in_service_that_is_spoiled_goes_on_and_is_told(
         with refusing(bundle=1):
             encoder.write_bytes(whole[:-1])
             assert after(5, store, lineup) == lineup
+        assert refused_now() == 1
         with refusing():
             encoder.write_bytes(whole)
             assert after(5, store, lineup) == lineup
-        assert metrics.REFUSED_MODELS._value.get() == 0
+        assert refused_now() == 0
         with refusing(bundle=1):
             shutil.rmtree(folder)
             put_version(bundle, tmp_path, "1.0.0", temperature=7.0)
@@ -267,8 +304,8 @@ def test_store_that_goes_for_a_while_changes_nothing_and_is_told_once(
         with refusing(bundle=1):
             store_folder.rename(tmp_path / "away")
             assert after(5, store, lineup) == lineup
-        assert metrics.REFUSED_MODELS._value.get() == 1
+        assert refused_now() == 1
         (tmp_path / "away").rename(store_folder)
         with refusing():
             assert after(5, store, lineup) == lineup
-        assert metrics.REFUSED_MODELS._value.get() == 0
+        assert refused_now() == 0

@@ -15,7 +15,7 @@ from typing import Any
 from tests.pictures import breast, png
 
 NO_ANSWER = 0  # in the place of a status
-_TIMEOUT_SECONDS = 60
+_TIMEOUT_SECONDS = 120
 _OF_ONE_ANSWER = ("request_id", "timings_ms")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.real_parts import require
 from tests.serving import free_port
 
-_UP_SECONDS = 20
+_UP_SECONDS = 60
 
 # It has no active probes: what fails is passed on to another, also a POST, since to score an image
 # changes nothing, and is not asked again for a second

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,11 @@ from tests.survive.load import Question, learned, singles, under_load, wait_for_
 
 IMAGE = png(breast(300, 200))
 IN_FLIGHT = "mammoseq_in_flight_requests"
+INTERNAL_ERRORS = 'mammoseq_problems_total{code="internal_error"}'
 SLOW = 20
+MOST_BYTES = (
+    20_000_000  # of all bodies together; a body of as many is let in where there is no other
+)
 FILES_OF_ITS_OWN = 200  # that the service or this process has open besides connections
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts in /proc")
@@ -33,7 +38,13 @@ def open_files(service: Service) -> int:
 @pytest.fixture(scope="module")
 def own(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("own")
-    with serving(bundle_folder, folder, max_requests=2 * SLOW, max_queue_seconds=60) as service:
+    with serving(
+        bundle_folder,
+        folder,
+        max_requests=2 * SLOW,
+        max_queue_seconds=60,
+        max_bytes_in_flight=MOST_BYTES,
+    ) as service:
         yield service
 
 
@@ -98,15 +109,43 @@ def test_half_closed_clients_leave_nothing(own: Service) -> None:
     assert "Traceback" not in own.printed()
 
 
-def test_client_that_disconnects_in_the_middle_of_its_upload_leaves_nothing(own: Service) -> None:
-    before, gone = open_files(own), own.metric('mammoseq_problems_total{code="internal_error"}')
-    for body in (IMAGE, LARGE):
-        for _ in range(SLOW):
-            with connected(own) as connection:
-                connection.sendall(head(len(body)) + body[: len(body) // 2])
-    assert settled(own, IN_FLIGHT, 0)
+def _form(file: bytes) -> bytes:
+    """A request to read a study, as a browser sends a file."""
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = part + file + b"\r\n--b--\r\n"
+    kind = "Content-Type: multipart/form-data; boundary=b"
+    return head(len(body), kind, path="/predict/series") + body
+
+
+def _disconnect(connection: socket.socket, how: str) -> None:
+    if how == "reset":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif how == "half-closed":
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1 << 16):
+            pass
+    connection.close()
+
+
+@pytest.mark.parametrize("how", ["closed", "half-closed", "reset"])
+def test_client_that_disconnects_in_the_middle_of_its_upload_leaves_nothing(
+    own: Service, how: str
+) -> None:
+    """No file, no place among the requests, and not a byte of what bodies may take together."""
+    before, failed = open_files(own), own.metric(INTERNAL_ERRORS)
+    for request in (head(len(LARGE)) + LARGE, _form(IMAGE), _form(LARGE)):
+        uploads = [connected(own) for _ in range(SLOW)]
+        for upload in uploads:
+            upload.sendall(request[: len(request) // 2])
+        assert settled(own, IN_FLIGHT, SLOW)
+        for upload in uploads:
+            _disconnect(upload, how)
+        assert settled(own, IN_FLIGHT, 0)
+    assert own.post("/predict", content=bytes(MOST_BYTES)).status_code == 415, "all is free again"
+    own.client.close()
+    own.client = type(own.client)(base_url=own.client.base_url, timeout=60)
     assert _falls_to(own, before)
-    assert own.metric('mammoseq_problems_total{code="internal_error"}') == gone
+    assert own.metric(INTERNAL_ERRORS) == failed
     assert "Traceback" not in own.printed()
 
 
@@ -146,7 +185,7 @@ def _resident(service: Service) -> int:
 
 def _falls_to(service: Service, files: int) -> bool:
     """Whether no more than so many files are open, after a while."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while open_files(service) > files:
         if time.monotonic() > deadline:
             return False

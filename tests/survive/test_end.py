@@ -17,7 +17,7 @@ from tests.serving import serving
 IMAGE = png(breast())
 HEAD = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
 PROCESSES_STARTED = "Application startup complete"
-DRAIN_SECONDS = 3
+DRAIN_SECONDS = 6  # in which a loaded machine asks twice
 
 
 @pytest.mark.parametrize("processes", [1, 2])

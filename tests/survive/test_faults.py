@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +17,16 @@ import numpy as np
 import pytest
 
 from app.bundle import ENCODER
-from tests.api.test_processes import serving_processes, started, until
+from tests.api.test_processes import is_serving, serving_processes, started, until
 from tests.faketime import preloaded
 from tests.pictures import breast, dicom, png, sixteen_bit
 from tests.real_parts import is_required
 from tests.serving import Service, refused_to_start, serving
-from tests.survive.load import lasting, singles
+from tests.survive.load import lasting, learned, singles, under_load, wait_for_answers
 
 SMALL = singles(1)[0]
 FILM = dicom(sixteen_bit(breast(3000, 2000)))  # 12 MB
+CLIENTS = 4
 A_YEAR = 365 * 24 * 3600
 ROOM = 16_000_000  # bytes: for the body once more, not for 29 MB of pixels
 
@@ -135,20 +137,28 @@ def _year(service: Service) -> int:
     return int(service.get("/healthz/live").headers["date"].split()[3])
 
 
-def test_process_killed_for_want_of_memory_is_replaced_while_the_other_answers(
+def test_process_killed_for_want_of_memory_takes_only_its_requests_with_it_and_is_replaced(
     bundle_folder: Path, tmp_path: Path, expected: object
 ) -> None:
     """The kernel's out-of-memory killer sends SIGKILL, to the one that has most."""
-    with serving(bundle_folder, tmp_path, processes=2, workers=1) as service:
+    with serving(bundle_folder, tmp_path, processes=2, workers=1, max_queue_seconds=60) as service:
         until(lambda: started(service) == 2)
-        victim, other = sorted(serving_processes(service))
-        os.kill(victim, signal.SIGKILL)
-        for _ in range(4):
-            service.client.close()
-            service.client = type(service.client)(base_url=service.client.base_url, timeout=60)
-            assert_whole(service, expected)
+        port = service.client.base_url.port or 80
+        questions = learned(port, singles())
+        with under_load(port, questions, clients=CLIENTS) as load:
+            wait_for_answers(load, 5 * CLIENTS)
+            victim, other = sorted(serving_processes(service))
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: not is_serving(victim))
+            dead = time.monotonic()
+            wait_for_answers(load, 10 * CLIENTS)
+        assert len(load.failed) <= CLIENTS
+        assert all(outcome.sent <= dead for outcome in load.failed)
+        assert load.wrong == []
         until(lambda: started(service) == 3)
         assert other in serving_processes(service)
+        service.client.close()
+        service.client = type(service.client)(base_url=service.client.base_url, timeout=60)
         assert_whole(service, expected)
 
 

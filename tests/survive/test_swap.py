@@ -25,8 +25,8 @@ from tests.stores import mend, put_corrupt_version, put_version
 from tests.survive.load import lasting
 
 SECONDS = 90
-CLIENTS = 4
-AFTER = 20  # answers that are waited for once something has happened
+CLIENTS = 3
+AFTER = 10  # answers that are waited for once something has happened
 QUIET = {"overlay": "none", "map": "false", "gate": "warn"}
 IMAGES = [png(breast(300, 200, seed=seed)) for seed in range(3)]
 OLD, NEW, BAD = "1.0.0", "1.1.0", "1.2.0"

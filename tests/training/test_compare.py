@@ -188,7 +188,12 @@ def test_what_was_read_is_not_read_again(
 def test_every_fault_is_named_at_once_and_nothing_is_written(
     folder: Path, bundles: tuple[Path, ...], manifest: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
-    benign = variant(bundle, tmp_path / "9.1.0", bytes, positive_class=bundle.manifest.classes[0])
+    benign = variant(
+        bundle,
+        tmp_path / bundle.manifest.name / "9.1.0",
+        bytes,
+        positive_class=bundle.manifest.classes[0],
+    )
     config = CompareConfig(
         run=tmp_path / "run",
         bundles=(bundles[0], tmp_path / "none", bundles[0], benign),

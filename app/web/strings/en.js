@@ -51,7 +51,7 @@ const problems = {
   ambiguous_file_name: "Two files have the same name.",
   unknown_operating_point: "The model has no such operating point.",
   unknown_class: "The model has no such class.",
-  unknown_model: "There is no such model.",
+  unknown_model: "The model that read these images is no longer in service. Read them again.",
   body_too_large: "That is more than the service takes at once. Read fewer images at a time.",
   too_many_pixels: "The image has more pixels than the service takes.",
   too_many_exams: "These are more exams than the service takes at once.",
