@@ -434,11 +434,12 @@ def test_a_thousand_logins_at_once_do_not_keep_others_from_being_served(
     with serving(bundle_folder, tmp_path, **settings) as service:
         # Each on a connection of its own: one that is kept may be closed just as it is used again
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=0)
+        timeout = httpx.Timeout(60, pool=None)  # of one that has its connection
         credentials = {"user": "ana", "password": PASSWORD}
 
         async def asked() -> tuple[httpx.Response, set[int]]:
             async with httpx.AsyncClient(
-                base_url=service.client.base_url, limits=limits, timeout=60, trust_env=False
+                base_url=service.client.base_url, limits=limits, timeout=timeout, trust_env=False
             ) as many:
                 logins = [
                     asyncio.create_task(many.post("/session", json=credentials))
