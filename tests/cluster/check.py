@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.api_server import Cluster, api_server
 from tests.cluster.served import as_served, make_known
@@ -163,12 +164,21 @@ def test_changed_setting_rolls_the_pods(cluster: Cluster, tmp_path: Path) -> Non
     assert template["containers"][0]["envFrom"][0]["configMapRef"]["name"] != before
 
 
-def shell_blocks(document: str) -> list[str]:
+def blocks(document: str, language: str) -> list[str]:
     text = (K8S.parent / "docs" / document).read_text()
+    fenced = rf"^( *)```{language}\n(.*?)^ *```$"
     return [
         re.sub(rf"^{indent}", "", block, flags=re.MULTILINE)
-        for indent, block in re.findall(r"^( *)```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+        for indent, block in re.findall(fenced, text, re.MULTILINE | re.DOTALL)
     ]
+
+
+def test_policy_of_the_bridge_in_the_docs_is_taken(cluster: Cluster) -> None:
+    (block,) = (block for block in blocks("bridge.md", "yaml") if "kind: NetworkPolicy" in block)
+    cluster.applied(as_served(cluster, rendered(K8S / "base")))
+    policy = yaml.safe_load(block)
+    (kept,) = cluster.applied([policy])
+    assert_holds(kept, policy)
 
 
 def test_commands_of_the_docs_that_need_no_node_work(cluster: Cluster, tmp_path: Path) -> None:
@@ -184,7 +194,7 @@ def test_commands_of_the_docs_that_need_no_node_work(cluster: Cluster, tmp_path:
         "mammoseq-client=true",
     )
     for part in wanted:
-        (block,) = (block for block in shell_blocks("deploy.md") if part in block)
+        (block,) = (block for block in blocks("deploy.md", "sh") if part in block)
         typed = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.replace("YOUR-CLIENTS", "clinic")],
             cwd=tmp_path,

@@ -357,9 +357,9 @@ def test_audit_log_can_be_on_a_volume_with_a_file_for_each_pod(tmp_path):
     (mount,) = [each for each in container["volumeMounts"] if each["name"] == "audit"]
     assert not mount.get("readOnly")
     names = [each["name"] for each in container["env"]]
-    assert names.index("POD_NAME") < names.index("MAMMOSEQ_AUDIT_FILE"), "or it is not put in"
+    assert names.index("AUDIT_POD") < names.index("MAMMOSEQ_AUDIT_FILE"), "or it is not put in"
     (file,) = [each["value"] for each in container["env"] if each["name"] == "MAMMOSEQ_AUDIT_FILE"]
-    assert file == f"{mount['mountPath']}/$(POD_NAME).jsonl"
+    assert file == f"{mount['mountPath']}/$(AUDIT_POD).jsonl"
     assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
 
 

@@ -36,7 +36,7 @@ START_MARGIN = 4
 START_CPU = 1 / 4
 # Between the last answer and SIGKILL: for the process to end
 SPARE_SECONDS = 5
-PROBES_UNDER_LOAD = 20
+PROBES_UNDER_LOAD = 30
 STEP_SECONDS = 120
 
 

@@ -46,7 +46,7 @@ def test_pods_are_let_out_to_the_collector_that_they_are_told_of_and_nowhere_els
     variables = {each["name"]: each for each in container["env"]}
     url = urlsplit(variables["MAMMOSEQ_TRACES_URL"]["value"])
     policies = of_kind(manifests, "NetworkPolicy")
-    assert policies["mammoseq"]["spec"]["egress"] == []
+    assert "egress" not in policies["mammoseq"]["spec"]
     policy = policies["mammoseq-traces"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
