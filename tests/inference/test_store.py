@@ -18,7 +18,9 @@ from app.inference.models import Lineup
 from app.inference.sessions import GraphError
 from app.inference.store import REASONS, Store
 from app.settings import Settings
+from export.sign import sign
 from tests.stores import mend, put_corrupt_version, put_version
+from tests.test_signature import new_pair
 
 
 @contextmanager
@@ -232,6 +234,25 @@ def test_version_that_the_machine_could_not_load_is_tried_again(
             lacking.setattr("app.inference.store.Pipeline", fails)
             assert after(4, store, lineup) == lineup
         assert version(after(1, store, lineup)) == "1.1.0"
+
+
+def test_version_that_nobody_signed_is_refused_until_it_is_signed(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    ours, other = new_pair(tmp_path / "ours"), new_pair(tmp_path / "other")
+    store_folder = tmp_path / "store"
+    sign(put_version(bundle, store_folder, "1.0.0"), ours.private)
+    with following(store_folder, bundle, model_key=ours.public) as (store, lineup):
+        with refusing(bundle=1):
+            newer = put_version(bundle, store_folder, "1.1.0")
+            assert after(3, store, lineup) == lineup
+        sign(newer, ours.private)
+        lineup = after(2, store, lineup)
+        assert version(lineup) == "1.1.0"
+        # its key is taken out of the list: the next start would refuse it
+        shutil.copy(other.public, ours.public)
+        with refusing(bundle=1):
+            assert after(3, store, lineup) == lineup
 
 
 def test_version_that_stays_half_is_refused(bundle: Bundle, tmp_path: Path) -> None:
