@@ -36,7 +36,7 @@ from app.machine import visible_gpus
 from app.problems import PROBLEMS
 from app.settings import Settings
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"
 # Of bodies and a header that routes read themselves, and of every problem
 _DESCRIBED = (ProblemBody, SeriesIn, FileIn, FilesIn, PixelsBody, InferIn, login.Credentials)
 # Either; none is needed where the service is open
