@@ -234,7 +234,11 @@ def test_the_hash_of_a_key_is_no_key() -> None:
     assert holder(keys, "") is None
 
 
-@pytest.mark.parametrize("value", [KEY, hash_of(KEY)[:-1], hash_of(KEY).upper(), ""])
+@pytest.mark.parametrize(
+    "value",
+    [KEY, hash_of(KEY)[:-1], hash_of(KEY).upper(), ""],
+    ids=["key", "cut short", "upper case", "nothing"],
+)
 def test_a_key_in_the_list_in_place_of_its_hash_refuses_the_start(value: str) -> None:
     with pytest.raises(AccessError, match="MAMMOSEQ_API_KEYS: entry 1 ") as refused:
         Keys(SecretStr(f"pacs:{value}"), None)

@@ -140,6 +140,7 @@ def test_the_page_the_way_in_and_what_machines_watch_are_public(
         OLD_KEY,
         "Bearer é",
     ],
+    ids=["wrong", "empty", "long", "hash of a key", "basic", "bare key", "not ascii"],
 )
 def test_what_is_no_key_is_refused(guarded: Guarded, authorization: str) -> None:
     headers = {"Authorization": authorization.encode("latin-1")}
@@ -583,7 +584,7 @@ def test_an_open_service_is_known_by_its_public_name_too(
         ({"trusted_proxies": "127.0.0.1"}, "login"),
         ({"users": f"ana:{USERS['ana']}", "access": "open"}, "open"),
     ],
-    ids=str,
+    ids=["all addresses", "said open", "localhost", "users", "proxies", "users, said open"],
 )
 def test_what_is_for_others_than_who_sits_here_needs_a_login(
     bundle_folder: Path, tmp_path: Path, settings: dict[str, str], access: str
