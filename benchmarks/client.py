@@ -18,7 +18,7 @@ from benchmarks.measured import MAX_REQUESTS, Round, process_cpu_seconds
 
 _STALLED_SECONDS = 60.0
 _BOUNDARY = b"mammogram-by-mammogram"
-_OCTETS = {"Content-Type": "application/octet-stream"}
+OCTETS = {"Content-Type": "application/octet-stream"}
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -26,7 +26,7 @@ class LoadError(Exception):
     """The service answered something else than 200, or nothing."""
 
 
-def post(port: int, path: str, body: bytes, headers: Mapping[str, str] = _OCTETS) -> bytes:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] = OCTETS) -> bytes:
     """The bytes of a ``POST`` on a connection that is kept."""
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     head = (

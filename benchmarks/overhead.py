@@ -13,14 +13,17 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from app.access.keys import hash_of, new_key
 from app.bundle import BundleError, find_bundle, load_bundle
 from app.inference.sessions import DeviceError
 from app.machine import available_cores
@@ -74,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with running_service(settings.model_store) as service:
             for data in files.values():
                 _check_same_work(loop, service, data)
-            if options.cases == "traces":
-                cases = _traced(service, files, settings, options)
+            if options.cases in SWITCHES:
+                cases = _switched(service, files, settings, options)
             else:
                 cases = [
                     case
@@ -100,9 +103,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--cases",
-        choices=("loop", "heatmap", "traces"),
+        choices=("loop", "heatmap", *SWITCHES),
         help="only the comparison with the bare loop, or only that of heatmap and none; or that "
-        "of a service that sends traces with one that does not",
+        "of a service that asks for a key, writes an audit log or sends traces with one that "
+        "does not",
     )
     parser.add_argument("--full-size", action="store_true", help="also a 12-megapixel DICOM")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the figures")
@@ -112,8 +116,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _served(service: Service, path: str, data: bytes, concurrency: int) -> Side:
-    request = client.post(service.port, path, data)
+def _served(
+    service: Service,
+    path: str,
+    data: bytes,
+    concurrency: int,
+    headers: Mapping[str, str] = client.OCTETS,
+) -> Side:
+    request = client.post(service.port, path, data, headers)
     return lambda seconds: client.run(
         service.port, service.pid, request, concurrency=concurrency, seconds=seconds
     )
@@ -128,26 +138,63 @@ def _compared(
     return case
 
 
-def _traced(
+@dataclass(frozen=True)
+class Switched:
+    """Settings of the service that does more, and what its clients send besides."""
+
+    settings: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def _with_key() -> Iterator[Switched]:
+    key = new_key()
+    yield Switched(
+        {"MAMMOSEQ_API_KEYS": f"pacs:{hash_of(key)}"}, {"Authorization": f"Bearer {key}"}
+    )
+
+
+@contextmanager
+def _with_audit() -> Iterator[Switched]:
+    with TemporaryDirectory() as folder:
+        yield Switched({"MAMMOSEQ_AUDIT_FILE": str(Path(folder) / "audit.jsonl")})
+
+
+@contextmanager
+def _with_traces() -> Iterator[Switched]:
+    with sink() as url:
+        yield Switched({"MAMMOSEQ_TRACES_URL": url})
+
+
+SWITCHES: dict[str, Callable[[], AbstractContextManager[Switched]]] = {
+    "key": _with_key,
+    "audit": _with_audit,
+    "traces": _with_traces,
+}
+
+
+def _switched(
     service: Service, files: Mapping[str, bytes], settings: Settings, options: argparse.Namespace
 ) -> list[Case]:
-    """Two services, of which one sends a trace of every request; prints each case when done."""
+    """Two services, of which one does something more; prints each case when done."""
+    name = options.cases
     with (
-        sink() as url,
-        running_service(settings.model_store, settings={"MAMMOSEQ_TRACES_URL": url}) as traced,
+        SWITCHES[name]() as more,
+        running_service(settings.model_store, settings=more.settings) as other,
     ):
+        headers = {**client.OCTETS, **more.headers}
         return [
             _compared(
-                name,
+                file,
                 concurrency,
-                ("no traces", "traces"),
+                (f"no {name}", name),
                 (
                     _served(service, WITH_HEATMAP, data, concurrency),
-                    _served(traced, WITH_HEATMAP, data, concurrency),
+                    _served(other, WITH_HEATMAP, data, concurrency, headers),
                 ),
                 options,
             )
-            for name, data in files.items()
+            for file, data in files.items()
             for concurrency in (1, HEATMAP_CONCURRENCY)
         ]
 
@@ -281,11 +328,11 @@ def _print_summary(cases: Sequence[Case]) -> None:
                     f"%; rounds {costs[0]:.1f}..{costs[-1]:.1f})"
                 )
                 continue
-            if case.names[1] == "traces":
+            if case.names[1] in SWITCHES:
                 costs = sorted(1000 * (b - a) for a, b in _cpu_seconds(case))
                 print(
-                    f"traces at concurrency {case.concurrency}: {median(costs):+.2f} ms CPU a "
-                    f"request (rounds {costs[0]:+.2f}..{costs[-1]:+.2f}), throughput ratio "
+                    f"{case.names[1]} at concurrency {case.concurrency}: {median(costs):+.2f} ms "
+                    f"CPU a request (rounds {costs[0]:+.2f}..{costs[-1]:+.2f}), throughput ratio "
                     f"{median(case.ratios):.3f} ({min(case.ratios):.3f}..{max(case.ratios):.3f})"
                 )
                 continue
