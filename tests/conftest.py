@@ -17,6 +17,7 @@ REPOSITORY = TESTS.parent
 _WITH_PROCESSES = {"api", "benchmarks", "bridge", "image", "k8s", "page", "survive", "tracing"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `-n 2 --dist loadgroup`: tests with processes never run beside one another, only
     beside those that merely compute; of these a file stays together."""

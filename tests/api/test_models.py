@@ -223,6 +223,7 @@ def test_audit_log_and_log_name_the_model_that_answered(service: Service, folder
         model = one["model"]
         recorded = records[one["request_id"]]["model"]
         assert recorded == {key: model[key] for key in ("name", "version", "sha256")}
+        until(lambda one=one: one["request_id"] in service.printed())  # after the answer
         (line,) = [ln for ln in service.printed().splitlines() if one["request_id"] in ln]
         assert f" model={model['name']}/{model['version']}" in line
 

@@ -245,9 +245,11 @@ def test_no_answer_problem_or_metric_repeats_a_marker(
 
 
 def _holds(text: str, marker: str) -> bool:
-    """Whether a marker is in a text, but for digits that stand inside of a longer number: a
-    measured value may hold any four digits by chance."""
-    return re.search(rf"(?<![\d.]){re.escape(marker)}(?!\d)", text) is not None
+    """Whether a marker is in a text, but for four digits that stand inside of a longer number or
+    word: a measured value, a hash or an id may hold any by chance."""
+    if len(marker) > 4 or not marker.isdigit():
+        return marker in text
+    return re.search(rf"(?<![\w.]){marker}(?!\w)", text) is not None
 
 
 def _without_pictures(text: str) -> str:
@@ -259,7 +261,7 @@ def _without_pictures(text: str) -> str:
 def test_nothing_printed_repeats_a_marker(
     exchange: tuple[list[tuple[str, int, str]], str], marker: str
 ) -> None:
-    assert marker not in exchange[1]
+    assert not _holds(exchange[1], marker)
 
 
 def test_nothing_of_a_request_is_printed_at_all(
