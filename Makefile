@@ -26,7 +26,7 @@ bridge: $(SERVE)/.done ## connect a PACS with the service (docs/bridge.md)
 test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
-	$(DEV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(DEV)/bin/python -m tests
 
 soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each; OUTAGE=60
 	$(DEV)/bin/python -m tests.survive.soak $(or $(MINUTES),30)

@@ -11,20 +11,7 @@ import pytest
 from app.bundle import Bundle, find_bundle, load_bundle
 from tests.serving import Service, serving
 
-TESTS = Path(__file__).resolve().parent
-REPOSITORY = TESTS.parent
-# What starts real processes, and looks at their times and their memory
-_WITH_PROCESSES = {"api", "benchmarks", "bridge", "image", "k8s", "page", "survive", "tracing"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup`: tests with processes never run beside one another, only
-    beside those that merely compute; of these a file stays together."""
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        group = "processes" if file.parts[0] in _WITH_PROCESSES else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
