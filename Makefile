@@ -10,7 +10,7 @@ NOT_OURS := '^model_store/|^requirements/|package-lock\.json$$|^app/web/vendor/|
 
 .DEFAULT_GOAL := help
 .PHONY: secrets
-.PHONY: help serve bridge test soak fuzz docs bench capacity peers peers-install train export
+.PHONY: help serve bridge test test-long soak fuzz docs bench capacity peers peers-install train export
 .PHONY: screenshots vendor sign requirements cluster-check checkov clean
 .PHONY: wheels image image-check image-reproducible sbom
 
@@ -26,7 +26,10 @@ bridge: $(SERVE)/.done ## connect a PACS with the service (docs/bridge.md)
 test: $(DEV)/.done ## install everything, then lint, types and all tests
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
-	$(DEV)/bin/python -m tests
+	$(DEV)/bin/python -m pytest
+
+test-long: $(DEV)/.done ## the tests that are left out there, since they take long
+	$(DEV)/bin/python -m pytest -m long
 
 soak: $(DEV)/.done ## mixed load, then studies while all parts are killed, MINUTES=30 of each; OUTAGE=60
 	$(DEV)/bin/python -m tests.survive.soak $(or $(MINUTES),30)

@@ -218,7 +218,7 @@ def largest() -> list[Question]:
     return [*films, Question("/predict/series?gate=warn", study.read(), (kind,))]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_no_probe_fails_under_full_load_as_often_as_it_takes_to_be_acted_upon(
     cpu: list[Manifest],
     bundle_folder: Path,
@@ -254,7 +254,7 @@ def test_no_probe_fails_under_full_load_as_often_as_it_takes_to_be_acted_upon(
     assert statuses.count(200) >= 8
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_pod_that_ends_is_not_ready_within_a_period_and_gone_in_time(
     cpu: list[Manifest], bundle_folder: Path, processes: int
 ) -> None:

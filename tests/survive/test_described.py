@@ -120,6 +120,7 @@ def test_every_answer_is_described(server: Service, tmp_path: Path) -> None:
     assert server.metric('mammoseq_problems_total{code="internal_error"}') == 0
 
 
+@pytest.mark.long
 def test_every_answer_to_somebody_with_a_key_and_to_others_is_described(
     guarded: Service, tmp_path: Path
 ) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from app.bundle import load_bundle
 from tests.training.test_fit import REPOSITORY, SECONDS, history, write_config, write_images
 
@@ -36,6 +38,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_model_trained_with_jax_is_exported_and_verified_with_tensorflow(tmp_path: Path) -> None:
     config = write_config(tmp_path, "jax", write_images(tmp_path / "images"))
     once = config.read_text().replace("epochs = 2", "epochs = 1")

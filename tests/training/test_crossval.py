@@ -16,6 +16,7 @@ from training.crossval import CrossvalConfig, crossval
 from training.manifest import ManifestError
 
 ARCHITECTURES = ("hybrid", "rnn_only")
+pytestmark = pytest.mark.long
 
 
 def configured(folder: Path, manifest: Path, **changes: Any) -> CrossvalConfig:

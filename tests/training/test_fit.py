@@ -166,6 +166,7 @@ def test_history_has_a_row_per_epoch(whole: Path) -> None:
         assert 0 <= row["val_auc_breast"] <= 1
 
 
+@pytest.mark.long
 def test_run_that_was_killed_and_resumed_ends_like_one_without_a_break(
     folder: Path, manifest: Path, whole: Path
 ) -> None:

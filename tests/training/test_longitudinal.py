@@ -18,6 +18,8 @@ from training.fit import load_data
 from training.longitudinal import CONTROLS, LongitudinalConfig, longitudinal
 from training.run_folder import RunError, open_run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:

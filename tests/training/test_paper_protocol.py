@@ -116,6 +116,7 @@ def test_rule_tells_masks_and_nothing_else(source: Path) -> None:
     assert right[:30].mean() < 0.9
 
 
+@pytest.mark.long
 def test_every_piece_is_kept_and_a_stopped_run_goes_on(source: Path, tmp_path: Path) -> None:
     run = paper_protocol(config(source, tmp_path / "run"))
     pieces = {path: path.stat().st_mtime_ns for path in (run / "pieces").iterdir()}

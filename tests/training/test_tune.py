@@ -19,6 +19,7 @@ from training.run_folder import RunError
 from training.tune import TuneConfig, tune
 
 SPACE = {"learning_rate": (1e-3, 1e-2), "blocks": (2, 3), "dropout": (0.0, 0.5)}
+pytestmark = pytest.mark.long
 
 
 def configured(folder: Path, manifest: Path, **changes: Any) -> TuneConfig:
