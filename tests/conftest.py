@@ -1,4 +1,4 @@
-"""What the tests share: the bundle that is shipped, its parts, and a real running service."""
+"""What the tests share: the bundle that is shipped, a real running service, an OpenID provider."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.bundle import Bundle, find_bundle, load_bundle
+from tests.provider import Provider, running_provider
 from tests.serving import Service, serving
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,3 +36,9 @@ def server(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The service with its default settings, shared by all tests that only ask it things."""
     with serving(bundle_folder, tmp_path_factory.mktemp("server")) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    with running_provider(tmp_path_factory.mktemp("provider")) as provider:
+        yield provider

@@ -11,16 +11,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.page.browser import barriers, opened
 from tests.page.test_login import choose
-from tests.provider import Provider, running_provider
+from tests.provider import Provider
 from tests.serving import Service, serving
 
 BY_PROVIDER = "Log in with your organisation"
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with running_provider(tmp_path_factory.mktemp("provider")) as provider:
-        yield provider
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,11 +106,18 @@ def under_load(port: int, questions: Sequence[Question], *, clients: int = 4) ->
             number += 1
         connection.close()
 
-    threads = [threading.Thread(target=ask, args=(first,)) for first in range(clients)]
+    with asking(ask, clients, over):
+        yield load
+
+
+@contextmanager
+def asking(ask: Callable[[int], None], clients: int, over: threading.Event) -> Iterator[None]:
+    """While in here so many threads ``ask``, each by its number; then they are told and ended."""
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     try:
-        yield load
+        yield
     finally:
         over.set()
         for thread in threads:

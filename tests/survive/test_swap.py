@@ -23,7 +23,7 @@ from tests.api.test_processes import serving_processes, started
 from tests.pictures import breast, png
 from tests.serving import Service, serving
 from tests.stores import mend, put_corrupt_version, put_version
-from tests.survive.load import lasting
+from tests.survive.load import asking, lasting
 
 SECONDS = 90
 CLIENTS = 3
@@ -73,24 +73,18 @@ def asked(service: Service) -> Iterator[Load]:
     def ask(number: int) -> None:
         with httpx.Client(base_url=service.client.base_url, timeout=SECONDS) as client:
             while not over.is_set():
+                image = number % len(IMAGES)
                 sent = time.monotonic()
                 try:
-                    response = client.post("/predict", content=IMAGES[number], params=QUIET)
+                    response = client.post("/predict", content=IMAGES[image], params=QUIET)
                     told = lasting(response.content)
-                    load.answers.append(Answer(number, sent, response.status_code, told))
+                    load.answers.append(Answer(image, sent, response.status_code, told))
                 except Exception as error:
                     faults.append(error)
-                number = (number + 1) % len(IMAGES)
+                number += 1
 
-    threads = [threading.Thread(target=ask, args=(n % len(IMAGES),)) for n in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(ask, CLIENTS, over):
         yield load
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
     assert not faults
     assert {answer.status for answer in load.answers} == {200}
 
