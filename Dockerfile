@@ -45,7 +45,8 @@ RUN --mount=type=bind,source=requirements,target=/requirements \
     fi \
     && python3 -m venv --without-pip /opt/venv \
     && python3 -m pip --python /opt/venv/bin/python install --no-cache-dir --no-compile \
-        --only-binary=:all: --require-hashes --requirement "/requirements/${REQUIREMENTS}" \
+        --only-binary=:all: --no-deps --require-hashes \
+        --requirement "/requirements/${REQUIREMENTS}" \
     && python3 -m pip --python /opt/venv/bin/python check
 ARG VARIANT=cpu
 # The wheel of ONNX Runtime has CPU and CUDA in it. What only a GPU needs is four fifths of it.

@@ -123,9 +123,12 @@ clean: ## remove the environments, caches and wheels
 $(SERVE)/.done: requirements/serve.txt
 $(DEV)/.done: requirements/dev.txt
 .venv/checkov/.done: requirements/checkov.txt
+# The file names every package, so nothing is resolved (--no-deps): pip would take the newest
+# release for `package[extra]`, which has no hash here, and give up.
 .venv/%/.done:
 	$(PYTHON) -m venv --clear .venv/$*
-	.venv/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
+	.venv/$*/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/$*.txt
+	.venv/$*/bin/python -m pip check
 	touch $@
 .venv/peers/%/.done: benchmarks/peers/requirements/%.txt
 	$(PYTHON) -m venv --clear .venv/peers/$*
