@@ -235,6 +235,8 @@ def _floats(part: memoryview) -> NDArray[np.float32] | None:
 
 def _numbers(data: Sequence[object], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     """Numbers in a list, or nested as the shape is."""
+    if not _are_numbers(data):
+        return None
     try:
         values = np.asarray(data)
     except (ValueError, OverflowError):  # ragged, or nested too deeply
@@ -242,6 +244,15 @@ def _numbers(data: Sequence[object], shape: tuple[int, ...]) -> NDArray[np.float
     if values.dtype.kind not in "iuf" or values.shape not in ((values.size,), shape):
         return None
     return values.astype(np.float64)
+
+
+def _are_numbers(data: Sequence[object]) -> bool:
+    """Whether lists hold nothing but numbers: numpy would give every number as much room as the
+    longest text among them, and take true for 1."""
+    level: Sequence[object] = data
+    while level and all(isinstance(part, list) for part in level):
+        level = [value for part in level if isinstance(part, list) for value in part]
+    return all(type(value) in (int, float) for value in level)
 
 
 def _wanted(outputs: Sequence[OutputIn], binary: bool) -> list[Wanted]:

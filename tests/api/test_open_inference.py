@@ -434,7 +434,20 @@ def test_wrong_numbers_are_refused(
     refused(posted(server, model, [tensor]), "invalid_tensor")
 
 
-def test_text_among_numbers_is_refused(server: Service, bundle: Bundle, model: str) -> None:
+@pytest.mark.parametrize("other", ["0.5", "x" * 200_000, True, None, {}, [0]])
+def test_what_is_no_number_among_numbers_is_refused(
+    server: Service, bundle: Bundle, model: str, other: Any
+) -> None:
+    """A long text among them would need 120 GB in an array."""
+    size = bundle.manifest.input
+    numbers = [0] * (size.height * size.width - 1)
+    tensor, _ = pixels_of(bundle, parameters={}, data=[*numbers, other])
+    refused(posted(server, model, [tensor]), "invalid_tensor")
+
+
+def test_text_in_the_place_of_numbers_is_refused(
+    server: Service, bundle: Bundle, model: str
+) -> None:
     size = bundle.manifest.input
     tensor, _ = pixels_of(bundle, parameters={}, data=["0.5"] * (size.height * size.width))
     refused(posted(server, model, [tensor]), "invalid_tensor")
