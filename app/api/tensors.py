@@ -131,12 +131,10 @@ def _json_end(stated: str, length: int) -> int:
 
 def _parsed(text: bytes | bytearray, takes: InputSpec) -> InferIn:
     values = text.count(b",") + text.count(b"[") + text.count(b"{")  # or fewer
-    most = _JSON_IMAGES * takes.height * takes.width + _OTHER_VALUES
+    # Nested, each number is in a list of its own
+    most = 2 * _JSON_IMAGES * takes.height * takes.width + _OTHER_VALUES
     if values > most:
-        raise Refusal(
-            "invalid_tensor",
-            f"At most {_JSON_IMAGES} images may be numbers in JSON; send more as binary data.",
-        )
+        raise _too_many_numbers()
     try:
         return InferIn.model_validate_json(text)
     except ValidationError as error:
@@ -218,6 +216,8 @@ def _pixels(
 ) -> NDArray[np.float32]:
     inner = (takes.height, takes.width, takes.channels)
     shape = (_check(tensor, "FP32", inner, most), *inner)
+    if part is None and shape[0] > _JSON_IMAGES:
+        raise _too_many_numbers()
     values = _numbers(tensor.data or [], shape) if part is None else _floats(part)
     if values is None or values.size != np.prod(shape):
         raise Refusal("invalid_tensor", f"{PIXELS}: the data is not that of its shape.")
@@ -225,6 +225,13 @@ def _pixels(
     if not (values.min() >= low and values.max() <= high):  # NaN is not
         raise Refusal("invalid_tensor", f"{PIXELS}: values from {low:g} to {high:g} are expected.")
     return values.astype(np.float32, copy=False).reshape(shape)
+
+
+def _too_many_numbers() -> Refusal:
+    return Refusal(
+        "invalid_tensor",
+        f"At most {_JSON_IMAGES} images may be numbers in JSON; send more as binary data.",
+    )
 
 
 def _floats(part: memoryview) -> NDArray[np.float32] | None:

@@ -544,6 +544,23 @@ def test_more_numbers_in_json_than_a_few_images_have_are_refused_unparsed(
     assert "binary data" in problem["detail"]
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_as_many_images_as_documented_may_be_numbers_in_json(
+    server: Service, bundle: Bundle, model: str, *, nested: bool
+) -> None:
+    (stated,) = re.findall(r"At most (\d+) images may be sent as numbers in JSON", PAGE)
+    size = bundle.manifest.input
+
+    def sent(images: int) -> httpx.Response:
+        pixels = np.zeros((images, size.height, size.width, 1), int)
+        data = pixels.tolist() if nested else pixels.ravel().tolist()
+        tensor, _ = pixels_of(bundle, shape=list(pixels.shape), parameters={}, data=data)
+        return posted(server, model, [tensor], parameters={"gate": "warn"})
+
+    outputs_of(sent(int(stated)))
+    assert "binary data" in refused(sent(int(stated) + 1), "invalid_tensor")["detail"]
+
+
 def test_a_body_that_is_packed_is_refused(server: Service, model: str) -> None:
     answer = posted(server, model, [image(FILES[1])], headers={"Content-Encoding": "gzip"})
     refused(answer, "invalid_request")
