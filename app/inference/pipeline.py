@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from app import metrics
-from app.bundle import ENCODER, HEAD, MANIFEST, Bundle, Manifest
+from app.bundle import ENCODER, GATE, HEAD, MANIFEST, Bundle, Manifest
 from app.imaging.decode import decode_reduced
 from app.imaging.dicom import read_header
 from app.imaging.display import displayed
@@ -34,7 +34,7 @@ from app.imaging.reduced import preprocess_reduced
 from app.imaging.shown import Shown, decode_to_show
 from app.inference.compute import Compute
 from app.inference.exams import Exam, Sent, slots_and_days
-from app.inference.familiarity import familiarity_of
+from app.inference.familiarity import Familiarity, familiarity_of
 from app.inference.look import Look
 from app.inference.reference import references_of
 from app.inference.sessions import ExamReading, Features, GraphError, Sessions
@@ -107,12 +107,12 @@ class Pipeline:
         self.sessions = Sessions(
             bundle.encoder, bundle.head, device=settings.device, threads=settings.ort_threads
         )
-        _check_answers(self.sessions, bundle.manifest)
+        self._familiarity = familiarity_of(bundle, settings.gate)
+        _check_answers(self.sessions, bundle.manifest, self._familiarity)
         size = bundle.manifest.input
         self._size = InputGeometry(size.height, size.width)
         self._max_pixels = settings.max_pixels
         self._accept = settings.accept
-        self._familiarity = familiarity_of(bundle, settings.gate)
         self.references = references_of(bundle)
         self.compute = compute or Compute(settings, self.sessions.device)
 
@@ -282,11 +282,14 @@ class Pipeline:
         return self.compute.encode(self.sessions.encode, image)
 
 
-def _check_answers(sessions: Sessions, manifest: Manifest) -> None:
+def _check_answers(sessions: Sessions, manifest: Manifest, familiarity: Familiarity | None) -> None:
     """Read an empty image, so that both graphs are warm. Raises ``GraphError`` if they do not fit
-    each other or their manifest: no request would be answered."""
+    each other, their manifest or the gate: no request would be answered."""
+    size, nothing = manifest.input, sessions.nothing()
+    if nothing.shape[1:] != (size.height, size.width, size.channels):
+        raise GraphError(f"{ENCODER} does not take what {MANIFEST} says")
     try:
-        features = sessions.encode(sessions.nothing())
+        features = sessions.encode(nothing)
         reading = sessions.read(features, np.zeros((1, 1), np.int32), np.zeros(1, np.float32))
     except Exception as error:  # ONNX Runtime has an exception of its own for every fault
         kind = type(error).__name__
@@ -296,6 +299,8 @@ def _check_answers(sessions: Sessions, manifest: Manifest) -> None:
         raise GraphError(f"{HEAD} does not answer what {MANIFEST} says")
     if not np.isfinite(reading.logits).all():
         raise GraphError(f"{HEAD} answers what is no number")
+    if familiarity is not None and familiarity.mean.shape != features.pooled.shape[1:]:
+        raise GraphError(f"{GATE} is not of what {ENCODER} sees")
 
 
 def _together(features: Sequence[Features]) -> Features:

@@ -10,10 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app import metrics
-from app.bundle import ENCODER, MANIFEST, MODEL_CARD, Bundle, BundleError
+from app.bundle import (
+    ENCODER,
+    GATE,
+    MANIFEST,
+    MANIFEST_HASH,
+    MODEL_CARD,
+    Bundle,
+    BundleError,
+    new_version,
+    seal,
+)
+from app.inference.familiarity import gate_bytes
 from app.inference.models import Lineup
 from app.inference.sessions import GraphError
 from app.inference.store import REASONS, Store
@@ -275,6 +287,7 @@ def test_good_version_below_a_bad_one_is_taken(bundle: Bundle, tmp_path: Path) -
     [
         ({"classes": ["benign", "malignant", "other"], "positive_class": "malignant"}, "graph"),
         ({"heatmap": {"rows": 3, "columns": 3, "method": "none"}}, "graph"),
+        ({"input": {"height": 256, "width": 160}}, "graph"),
         ({"preprocessing": {"version": "0", "description": "older"}}, "bundle"),
     ],
 )
@@ -284,6 +297,21 @@ def test_version_that_could_not_answer_is_refused(
     put_version(bundle, tmp_path, "1.0.0")
     with following(tmp_path, bundle) as (store, lineup), refusing(**{reason: 1}):
         put_version(bundle, tmp_path, "1.1.0", **changed)
+        assert after(3, store, lineup) == lineup
+
+
+def test_version_whose_gate_is_of_another_encoder_is_refused(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    put_version(bundle, tmp_path, "1.0.0")
+    with np.load(bundle.folder / GATE) as stored:
+        mean, scale, basis = (stored[name][:-1] for name in ("mean", "scale", "basis"))
+    with following(tmp_path, bundle) as (store, lineup), refusing(graph=1):
+        with new_version(tmp_path / bundle.manifest.name / "1.1.0") as folder:
+            sealed = shutil.ignore_patterns(MANIFEST, MANIFEST_HASH)
+            shutil.copytree(bundle.folder, folder, ignore=sealed, dirs_exist_ok=True)
+            (folder / GATE).write_bytes(gate_bytes(mean, scale, basis))
+            seal(folder, bundle.manifest.model_dump(exclude={"files"}) | {"version": "1.1.0"})
         assert after(3, store, lineup) == lineup
 
 
