@@ -59,7 +59,8 @@ class Store:
         self._good: dict[Path, _Files] = {}  # the files as they were when they were verified
         self._bad: dict[Path, _Files] = {}
         self._again: dict[Path, float] = {}  # when a bad one may be tried again all the same
-        self._changing: dict[Path, _Files] = {}  # as they were when they were last seen
+        self._seen: dict[Path, _Files] = {}  # as they were when they were last seen
+        self._seen_before: dict[Path, _Files] = {}  # the same before the look that goes on
         self._absent: set[str] = set()  # what is asked for, of which there is no version any more
         self._in_vain: set[Path] = set()  # what should be served at the latest look, and cannot be
 
@@ -83,6 +84,7 @@ class Store:
         """Look at the store again: what serves from now on. Raises nothing."""
         chosen = self._settings
         self._in_vain.clear()
+        self._seen_before = self._seen.copy()
         lineup = Lineup(
             self._next(self._default, now.default),
             tuple(map(self._next, chosen.more_models, now.others)),
@@ -179,10 +181,10 @@ class Store:
             self._bad.pop(folder, None)
 
     def _is_changing(self, folder: Path, files: _Files) -> bool:
-        """Whether the files are not yet as they were the last time: somebody may be writing."""
-        before = self._changing.get(folder)
-        self._changing[folder] = files
-        return before != files
+        """Whether the files are not yet as they were at the look before, whatever models of the
+        same name have seen at this one: somebody may be writing."""
+        self._seen[folder] = files
+        return self._seen_before.get(folder) != files
 
     def _refuse(self, folder: Path, files: _Files, error: Exception) -> None:
         is_its_own = isinstance(error, BundleError)

@@ -163,13 +163,16 @@ def test_another_model_does_not_disturb_the_only_one(bundle: Bundle, tmp_path: P
         assert after(3, store, lineup) == lineup
 
 
+@pytest.mark.parametrize("role", ["canary", "shadow", None])
 def test_version_that_is_copied_in_file_by_file_is_waited_for(
-    bundle: Bundle, tmp_path: Path
+    bundle: Bundle, tmp_path: Path, role: str | None
 ) -> None:
+    """Also where it is asked for twice, and so looked at twice in a row."""
     put_version(bundle, tmp_path, "1.0.0")
     made = put_version(bundle, tmp_path / "elsewhere", "1.1.0")
     target = tmp_path / bundle.manifest.name / "1.1.0"
-    with following(tmp_path, bundle) as (store, lineup), refusing():
+    roles = {role: bundle.manifest.name} if role else {}
+    with following(tmp_path, bundle, **roles) as (store, lineup), refusing():
         target.mkdir()
         for part in sorted(made.iterdir()):
             assert after(1, store, lineup) == lineup
