@@ -2,13 +2,12 @@
 
 A model that is asked for by its name alone is the newest version that can be served; one that is
 asked for with a version is that one. What cannot be served is refused once and tried again when its
-files change; until then whatever served before goes on (docs/decisions/016).
+files change, and every minute; until then whatever served before goes on (docs/decisions/016).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 import weakref
 from pathlib import Path
@@ -32,7 +31,7 @@ REASONS = tuple(_KINDS)
 
 _Files = tuple[tuple[str, int, int], ...]  # name, size, time of change
 
-_AGAIN_SECONDS = 60  # after a fault that may be the machine's: a lack of memory, say
+_AGAIN_SECONDS = 60  # the fault may be the machine's: a lack of memory, or of rights to a file
 
 
 def bundle_to_serve(folder: Path, settings: Settings) -> Bundle:
@@ -58,7 +57,7 @@ class Store:
         self._loaded: weakref.WeakValueDictionary[Path, Pipeline] = weakref.WeakValueDictionary()
         self._good: dict[Path, _Files] = {}  # the files as they were when they were verified
         self._bad: dict[Path, _Files] = {}
-        self._again: dict[Path, float] = {}  # when a bad one may be tried again all the same
+        self._again: dict[Path, float] = {}  # when a bad one is tried again all the same
         self._seen: dict[Path, _Files] = {}  # as they were when they were last seen
         self._seen_before: dict[Path, _Files] = {}  # the same before the look that goes on
         self._absent: set[str] = set()  # what is asked for, of which there is no version any more
@@ -134,7 +133,7 @@ class Store:
         if folder == now.bundle.folder:
             self._check_unchanged(now, files)
             return now
-        if self._bad.get(folder) == files and time.monotonic() < self._again[folder]:
+        if self._is_known_bad(folder, files):
             self._in_vain.add(folder)
             return None
         if self._is_changing(folder, files):
@@ -166,7 +165,7 @@ class Store:
         if files == self._good.get(folder):
             self._bad.pop(folder, None)
             return
-        if files == self._bad.get(folder):
+        if self._is_known_bad(folder, files):
             self._in_vain.add(folder)
             return
         if self._is_changing(folder, files):
@@ -180,6 +179,9 @@ class Store:
             self._good[folder] = files
             self._bad.pop(folder, None)
 
+    def _is_known_bad(self, folder: Path, files: _Files) -> bool:
+        return self._bad.get(folder) == files and time.monotonic() < self._again[folder]
+
     def _is_changing(self, folder: Path, files: _Files) -> bool:
         """Whether the files are not yet as they were at the look before, whatever models of the
         same name have seen at this one: somebody may be writing."""
@@ -187,8 +189,7 @@ class Store:
         return self._seen_before.get(folder) != files
 
     def _refuse(self, folder: Path, files: _Files, error: Exception) -> None:
-        is_its_own = isinstance(error, BundleError)
-        self._again[folder] = math.inf if is_its_own else time.monotonic() + _AGAIN_SECONDS
+        self._again[folder] = time.monotonic() + _AGAIN_SECONDS
         self._in_vain.add(folder)
         if self._bad.get(folder) == files:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 import weakref
@@ -249,6 +250,36 @@ def test_version_that_the_machine_could_not_load_is_tried_again(
             lacking.setattr("app.inference.store.Pipeline", fails)
             assert after(4, store, lineup) == lineup
         assert version(after(1, store, lineup)) == "1.1.0"
+
+
+def test_version_that_could_not_be_read_is_tried_again(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For lack of rights, say: that they were given does not change the time of a file."""
+    monkeypatch.setattr("app.inference.store._AGAIN_SECONDS", 0)
+    read = Path.read_bytes
+
+    def unreadable(path: Path) -> bytes:
+        if path.name == ENCODER:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path)
+
+    put_version(bundle, tmp_path, "1.0.0")
+    with following(tmp_path, bundle) as (store, lineup), refusing(bundle=2):
+        put_version(bundle, tmp_path, "1.1.0")
+        with monkeypatch.context() as lacking:
+            lacking.setattr(Path, "read_bytes", unreadable)
+            assert after(4, store, lineup) == lineup
+        lineup = after(1, store, lineup)
+        assert version(lineup) == "1.1.0"
+        # what serves is watched in the same way
+        (lineup.default.bundle.folder / MODEL_CARD).touch()
+        with monkeypatch.context() as lacking:
+            lacking.setattr(Path, "read_bytes", unreadable)
+            after(4, store, lineup)
+            assert refused_now() == 1
+        after(1, store, lineup)
+        assert refused_now() == 0
 
 
 def test_version_that_nobody_signed_is_refused_until_it_is_signed(
