@@ -119,7 +119,9 @@ class Admit:
 def image_route(path: str) -> tuple[str, dict[str, str]] | None:
     """The pattern of ``IMAGE_ROUTES`` that a path fits, and its parameters in there."""
     for pattern, expression in _PATTERNS:
-        if fit := expression.fullmatch(path):
+        # As the router does, which takes a path with a line feed at its end for the one without:
+        # whatever it would send to a route of images must be found here
+        if fit := expression.match(path):
             return pattern, fit.groupdict()
     return None
 

@@ -16,6 +16,8 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api.admit import IMAGE_ROUTES
+from app.bundle import Bundle
 from app.problems import PROBLEMS
 from tests.pictures import breast, dicom, png, png_claiming, real_dicom
 from tests.serving import Service, serving
@@ -144,6 +146,17 @@ def test_wrong_address_or_method_is_a_problem(
     refused(response, code)
     if code == "method_not_allowed":  # RFC 9110 15.5.6
         assert "Allow" in response.headers
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%0A%0A", "%20", "%3F"])
+def test_address_with_a_character_too_many_does_not_pass_by_what_lets_images_in(
+    server: Service, bundle: Bundle, route: str, end: str
+) -> None:
+    manifest = bundle.manifest
+    path = route.format(name=manifest.name, version=manifest.version)
+    answer = server.post(path + end, content=b"hello", headers={"Content-Type": "text/plain"})
+    assert answer.json()["code"] in ("not_found", "unsupported_format", "invalid_json")
 
 
 def test_addresses_that_an_advice_names_exist(server: Service) -> None:
