@@ -145,16 +145,18 @@ class Store:
             return None
 
     def _load(self, folder: Path, files: _Files) -> Pipeline:
-        loaded = self._loaded.get(folder)
-        if loaded is not None and self._good[folder] == files:
-            return loaded
-        first = next(iter(self._loaded.values()), None)
-        compute = first.compute if first else None
+        pipeline = self._loaded.get(folder)
+        if pipeline is not None and self._good[folder] == files:
+            return pipeline
         bundle = bundle_to_serve(folder, self._settings)
-        pipeline = Pipeline(bundle, self._settings, compute)
-        if pipeline.sessions.device != pipeline.compute.device:
-            raise DeviceError(f"{pipeline.model} is not on the device that the others are on")
-        self._loaded[folder] = pipeline
+        if pipeline is None:
+            first = next(iter(self._loaded.values()), None)
+            pipeline = Pipeline(bundle, self._settings, first.compute if first else None)
+            if pipeline.sessions.device != pipeline.compute.device:
+                raise DeviceError(f"{pipeline.model} is not on the device that the others are on")
+            self._loaded[folder] = pipeline
+        else:  # it was taken out and put in again while a role kept it
+            _check_same(pipeline, bundle)
         self._good[folder] = files
         self._bad.pop(folder, None)
         return pipeline
@@ -171,8 +173,7 @@ class Store:
         if self._is_changing(folder, files):
             return
         try:
-            if bundle_to_serve(folder, self._settings).sha256 != serving.bundle.sha256:
-                raise BundleError(f"{folder} was changed; a version is never overwritten")
+            _check_same(serving, bundle_to_serve(folder, self._settings))
         except BundleError as error:
             self._refuse(folder, files, error)
         else:
@@ -206,6 +207,11 @@ class Store:
         except OSError:
             return ()
         return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in found))
+
+
+def _check_same(loaded: Pipeline, bundle: Bundle) -> None:
+    if bundle.sha256 != loaded.bundle.sha256:
+        raise BundleError(f"{bundle.folder} was changed; a version is never overwritten")
 
 
 def _tell(error: Exception) -> None:

@@ -378,6 +378,28 @@ def test_version_in_service_that_is_spoiled_goes_on_and_is_told(
             assert after(5, store, lineup) == lineup
 
 
+def test_version_that_serves_in_one_role_comes_to_another_only_as_it_is(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """It was taken out, whereupon who wants the newest left it, and who named it kept it."""
+    put_version(bundle, tmp_path, "1.0.0")
+    folder = put_version(bundle, tmp_path, "1.1.0")
+    name = bundle.manifest.name
+    with following(tmp_path, bundle, more_models=f"{name}/1.1.0") as (store, lineup):
+        both = lineup
+        for changed in ({}, {"temperature": 7.0}):
+            shutil.rmtree(folder)
+            lineup = after(2, store, lineup)
+            assert version(lineup) == "1.0.0"
+            assert lineup.others == both.others
+            put_version(bundle, tmp_path, "1.1.0", **changed)
+            with refusing(**({"bundle": 1} if changed else {})):
+                lineup = after(3, store, lineup)
+            assert lineup == (both if not changed else both._replace(default=lineup.default))
+        assert version(lineup) == "1.0.0"
+        assert refused_now() == 1
+
+
 def test_store_that_goes_for_a_while_changes_nothing_and_is_told_once(
     bundle: Bundle, tmp_path: Path
 ) -> None:
