@@ -167,15 +167,22 @@ def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
                 raise _too_many(limits)
             if sum(entry.file_size for entry in entries) > limits.body_bytes:
                 raise Refusal("body_too_large", "The archive unpacks to more than is accepted.")
-            # zipfile inflates no more than the size that an entry claims, but bzip2 and LZMA whole
+            # Of bzip2 and LZMA zipfile inflates everything, whatever it is asked for
             if not all(entry.compress_type in _INFLATED for entry in entries):
                 raise Refusal("broken_archive", "Of compressions, the archive may use deflate.")
-            return [Upload(entry.filename, archive.read(entry)) for entry in entries]
+            return [Upload(entry.filename, _inflated(archive, entry)) for entry in entries]
     except (
         zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
         RuntimeError, NotImplementedError,
     ):  # fmt: skip
         raise Refusal("broken_archive", "The zip archive is damaged or encrypted.") from None
+
+
+def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """An entry, of which no more is inflated than it claims: ``ZipFile.read`` inflates up to 2 GB
+    at once and only then looks how long it should have been."""
+    with archive.open(entry) as opened:
+        return opened.read(entry.file_size)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

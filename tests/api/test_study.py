@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import struct
+import tracemalloc
 import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app.api.uploads import Limits, Upload, unpacked
+from app.problems import Refusal
 from tests.pictures import breast, dicom, patched, png, real_dicom
 from tests.serving import Service
 
@@ -419,6 +423,20 @@ def test_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
     bomb = archive([], **{"zeros.dcm": bytes(300 * 2**20)})
     assert len(bomb) < 2**20
     refused(server.post("/predict/series", content=bomb), "body_too_large", 413)
+
+
+def test_archive_that_claims_less_than_it_unpacks_to_is_unpacked_no_further() -> None:
+    """64 MiB of zeros, of which the archive says that they are 1000 bytes."""
+    bomb = bytearray(archive([], **{"zeros.dcm": bytes(64 * 2**20)}))
+    for header, size in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", bomb, bomb.rfind(header) + size, 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="damaged"):
+            unpacked([Upload("", bytes(bomb))], Limits(body_bytes=2**20, files=64))
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
