@@ -30,6 +30,8 @@ _FORM = "multipart/form-data"
 _RELATED = "multipart/related"
 _JSON = "application/json"
 _ZIP = b"PK\x03\x04"
+_ENTRY = b"PK\x01\x02"  # what each entry of its directory begins with
+_MOST_ENTRIES = 10_000  # of an archive, with folders and what archivers add
 _INFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What archivers add of their own accord
 _NOT_SENT = ("__MACOSX/", ".DS_Store", "Thumbs.db")
@@ -156,6 +158,8 @@ def unpacked(files: Sequence[Upload], limits: Limits) -> tuple[Upload, ...]:
 def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
     """The files of an archive; they are counted and their sizes summed up before anything is
     inflated."""
+    if data.count(_ENTRY) > _MOST_ENTRIES:  # zipfile reads all of them before it can be asked
+        raise _too_many(limits)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             entries = [

@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import struct
+import time
 import tracemalloc
 import zipfile
 from typing import Any
@@ -457,6 +458,18 @@ def test_archive_that_cannot_be_unpacked_within_limits_is_refused(
 def test_too_many_files_in_an_archive_are_refused(server: Service) -> None:
     data = archive([b"x"] * 65)
     refused(server.post("/predict/series", content=data), "too_many_images", 413)
+
+
+def test_archive_whose_directory_is_endless_is_refused_before_that_is_read() -> None:
+    """14 MB of entries without a file; a body can hold twenty times as many."""
+    name = b"x"
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", *[0] * 9, len(name), *[0] * 6) + name
+    directory = entry * 300_000
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0, 0, len(directory), 4, 0)
+    started = time.process_time()
+    with pytest.raises(Refusal, match="At most 64"):
+        unpacked([Upload("", b"PK\x03\x04" + directory + end)], Limits(2**28, files=64))
+    assert time.process_time() - started < 0.5
 
 
 def test_real_series_of_a_patched_date(server: Service) -> None:
