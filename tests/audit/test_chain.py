@@ -124,6 +124,15 @@ def test_lines_missing_at_the_end_are_found_by_a_hash_that_was_noted(log: Path) 
     assert verify(log, holds=noted) == (1, verify(log)[1] + f"no line has the hash {noted}\n")
 
 
+def test_lines_taken_from_the_end_are_told_once_another_is_written(log: Path) -> None:
+    lines = written(log)
+    log.write_bytes(b"".join(lines[:-2]))
+    chain_of(log).append([{"number": 9}])
+    status, printed = verify(log)
+    assert status == 1
+    assert "line 5 does not follow line 4" in printed
+
+
 def test_a_new_file_begins_with_the_last_hash_of_the_one_that_was_moved_away(log: Path) -> None:
     chain = chain_of(log)
     chain.append([{"number": 0}])
