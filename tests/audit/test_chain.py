@@ -149,6 +149,7 @@ def test_so_does_one_that_was_copied_and_emptied_or_begun_after_a_restart(log: P
     old = log.with_suffix(".1")
     old.write_bytes(log.read_bytes())
     os.truncate(log, 0)
+    assert verify(old, log)[0] == 0
     chain_of(log).append([{"number": 9}])
     assert verify(old, log)[0] == 0
 
