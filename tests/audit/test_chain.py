@@ -221,10 +221,15 @@ def test_others_may_not_read_or_change_the_log(log: Path) -> None:
 
 
 def test_what_is_no_log_is_told_without_a_traceback(tmp_path: Path) -> None:
-    for name, content in {"empty": b"", "binary": b"\xff\xfe\n", "list": b"[]\n"}.items():
+    for name, content in {
+        "empty": b"",
+        "binary": b"\xff\xfe\n",
+        "list": b"[]\n",
+        "deep": b"[" * 100_000 + b"\n",
+    }.items():
         (tmp_path / name).write_bytes(content)
     assert verify(tmp_path / "empty")[0] == 0
-    for name in ("binary", "list", "not-there"):
+    for name in ("binary", "list", "deep", "not-there"):
         status, printed = verify(tmp_path / name)
         assert status == 1
         assert "Traceback" not in printed
