@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 from joserfc.jwt import JWTClaimsRegistry, decode
 
 from app.access.provider import TokenIssuer
@@ -131,9 +131,20 @@ async def _fetched(issuer: TokenIssuer) -> KeySet:
         if httpx.URL(jwks).scheme != httpx.URL(issuer.issuer).scheme:
             raise ValueError
         told = await _json(client, jwks)
-    # Nothing else is looked at: neither what encrypts nor kinds that only others know
-    keys = [key for key in told["keys"] if key.get("kty") in ("RSA", "EC")]
-    return KeySet.import_key_set({"keys": keys})
+    keys = [key for one in told["keys"] for key in _known(one)]
+    if not keys:
+        raise ValueError
+    return KeySet(keys)
+
+
+def _known(told: Any) -> list[Key]:
+    """The key, unless it is of a kind or on a curve that only others know (RFC 7517 5)."""
+    if told.get("kty") not in ("RSA", "EC"):
+        return []
+    try:
+        return [import_key(told)]
+    except (JoseError, ValueError, LookupError, TypeError):
+        return []
 
 
 async def _json(client: httpx.AsyncClient, address: str) -> Any:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from joserfc.jwk import RSAKey
+from joserfc.jwt import encode
 
 from app.access.provider import Provider, TokenIssuer
 from app.api import oidc, tokens
@@ -195,6 +197,28 @@ def refused_token(odd: Odd) -> str:
 def test_access_tokens_are_refused_where_there_are_no_keys(odd: Odd, keys: bytes) -> None:
     odd.keys = keys
     assert refused_token(odd) == "provider_unreachable"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "RSA", "e": "AQAB"},
+        {"kty": "LMS"},
+        {},
+    ],
+    ids=str,
+)
+def test_keys_that_are_not_understood_are_passed_over(odd: Odd, other: dict[str, str]) -> None:
+    """RFC 7517, 5: one for others, or a broken one, keeps no token of another key from its door."""
+    key = RSAKey.generate_key(2048, {"kid": "ours"})
+    keys = [{**other, "kid": "other"}, key.as_dict(private=False)]
+    odd.keys = json.dumps({"keys": keys}).encode()
+    claims = {"iss": odd.issuer, "aud": "mammoseq", "sub": "pacs", "exp": int(time.time()) + 60}
+    token = encode({"alg": "RS256", "kid": "ours"}, claims, key)
+    who = asyncio.run(Tokens(TokenIssuer(odd.issuer, "mammoseq", None)).holder_of(token))
+    assert who.name == "pacs"
 
 
 def test_endless_keys_are_not_kept(odd: Odd) -> None:
