@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -319,6 +320,8 @@ def _entries(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or device need never come to its end
+            raise BundleError(f"{path} is not a file")
         return path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path} is missing") from None

@@ -30,11 +30,11 @@ def _workers(chosen: dict[str, Any]) -> int:
 
 
 def _is_network(text: str) -> bool:
+    """Whether it is an address or a network that is not of all addresses."""
     try:
-        ip_network(text)
+        return ip_network(text).prefixlen > 0
     except ValueError:
         return False
-    return True
 
 
 class Settings(BaseSettings):
@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: str) -> str:
         """What uvicorn takes for no network it compares as a word, which nobody's address is; and
-        with `*` every caller could say who it is."""
+        with `*`, or a network of all addresses, every caller could say who it is."""
         for part in value.split(","):
             if value and not _is_network(part.strip()):
                 raise ValueError("addresses and networks, such as 10.0.0.5, 10.0.0.0/8")

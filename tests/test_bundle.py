@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +246,14 @@ def test_gate_is_in_the_manifest_and_in_a_file_or_in_neither(copy: Path, half: s
 
 
 # the process
+
+
+@pytest.mark.parametrize("name", [MANIFEST, MANIFEST_HASH, ENCODER])
+def test_what_would_never_end_is_not_read(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(BundleError, match=rf"{name} is not a file"):
+        load_bundle(copy)
 
 
 @pytest.mark.parametrize("name", [ENCODER, HEAD, MODEL_CARD, MANIFEST])

@@ -100,6 +100,7 @@ class LargeBodyProtocol(HttpToolsProtocol):
             return
         if self._begun is not None and not self.transport.is_closing():
             self.transport.set_protocol(_Filling(self, self._begun, self._length))
+            self.flow.pause_reading()  # until the application asks for it, or has refused it
         self._begun = None
 
     def body_received(self, body: bytearray | None) -> None:
@@ -193,8 +194,8 @@ class LargeBodyProtocol(HttpToolsProtocol):
 class _Filling(asyncio.BufferedProtocol):
     """The protocol of a connection while a body of ``length`` bytes is read, which has ``begun``.
 
-    There is room for it only once more of it comes and it was not refused: a header alone must not
-    cost what it announces.
+    There is room for it only once the application has asked for it and more of it comes: neither a
+    header alone may cost what it announces, nor a body while it is asked who sends it.
     """
 
     def __init__(self, owner: LargeBodyProtocol, begun: bytearray, length: int) -> None:

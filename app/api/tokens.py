@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 from joserfc.errors import InvalidKeyIdError, JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 from joserfc.jwt import JWTClaimsRegistry, decode
 
 from app.access.provider import TokenIssuer
@@ -23,12 +23,16 @@ from app.problems import Refusal
 _LOG = logging.getLogger("mammoseq")
 _ALGORITHMS = ("RS256", "ES256")
 _LEEWAY_SECONDS = 60  # between the clocks of both sides
-_FETCH_SECONDS = 10.0
+_FETCH_SECONDS = 10.0  # for all that the provider tells
+_LARGEST = 1 << 20  # bytes of an answer of it
 _FRESH_SECONDS = 3600.0  # after which keys are fetched anew, while those there are go on holding
 _KEPT_SECONDS = 24 * 3600.0  # for which they hold if the provider is down
 _PAUSE_SECONDS = 10.0  # between two fetches, whatever names of keys are asked for
 _LONGEST = 8192  # characters
 _LONGEST_NAME = 128
+# What comes of answers that are not as they should be
+_WRONG = (httpx.HTTPError, httpx.InvalidURL, JoseError, TimeoutError, RecursionError, ValueError,
+          LookupError, TypeError, AttributeError)  # fmt: skip
 
 
 class Tokens:
@@ -100,8 +104,8 @@ class Tokens:
         self._tried = self._clock()
         try:
             self._keys = await _fetched(self._issuer)
-        except (httpx.HTTPError, httpx.InvalidURL, JoseError, ValueError, KeyError, TypeError) as e:
-            _LOG.warning("the OpenID provider does not tell its keys: %s", type(e).__name__)
+        except _WRONG as error:
+            _LOG.warning("the OpenID provider does not tell its keys: %s", type(error).__name__)
         else:
             self._fetched = self._clock()
 
@@ -111,11 +115,14 @@ class Tokens:
 
 async def _fetched(issuer: TokenIssuer) -> KeySet:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs what it asks for
-    async with httpx.AsyncClient(
-        timeout=_FETCH_SECONDS,
-        verify=ssl.create_default_context(cafile=issuer.ca_file),
-        trust_env=False,  # settings have one home
-    ) as client:
+    async with (
+        asyncio.timeout(_FETCH_SECONDS),
+        httpx.AsyncClient(
+            headers={"Accept-Encoding": "identity"},
+            verify=ssl.create_default_context(cafile=issuer.ca_file),
+            trust_env=False,  # settings have one home
+        ) as client,
+    ):
         address = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
         metadata = await _json(client, address)
         if metadata["issuer"] != issuer.issuer:
@@ -124,15 +131,31 @@ async def _fetched(issuer: TokenIssuer) -> KeySet:
         if httpx.URL(jwks).scheme != httpx.URL(issuer.issuer).scheme:
             raise ValueError
         told = await _json(client, jwks)
-    # Nothing else is looked at: neither what encrypts nor kinds that only others know
-    keys = [key for key in told["keys"] if key.get("kty") in ("RSA", "EC")]
-    return KeySet.import_key_set({"keys": keys})
+    keys = [key for one in told["keys"] for key in _known(one)]
+    if not keys:
+        raise ValueError
+    return KeySet(keys)
+
+
+def _known(told: Any) -> list[Key]:
+    """The key, unless it is of a kind or on a curve that only others know (RFC 7517 5)."""
+    if told.get("kty") not in ("RSA", "EC"):
+        return []
+    try:
+        return [import_key(told)]
+    except (JoseError, ValueError, LookupError, TypeError):
+        return []
 
 
 async def _json(client: httpx.AsyncClient, address: str) -> Any:
-    answer = await client.get(address)
-    answer.raise_for_status()
-    return json.loads(answer.content)
+    body = b""
+    async with client.stream("GET", address) as answer:
+        answer.raise_for_status()
+        async for part in answer.aiter_raw():  # not unpacked: it could be any size
+            body += part
+            if len(body) > _LARGEST:
+                raise ValueError
+    return json.loads(body)
 
 
 def _named(claims: dict[str, Any]) -> Who:

@@ -30,6 +30,8 @@ _FORM = "multipart/form-data"
 _RELATED = "multipart/related"
 _JSON = "application/json"
 _ZIP = b"PK\x03\x04"
+_ENTRY = b"PK\x01\x02"  # what each entry of its directory begins with
+_MOST_ENTRIES = 10_000  # of an archive, with folders and what archivers add
 _INFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What archivers add of their own accord
 _NOT_SENT = ("__MACOSX/", ".DS_Store", "Thumbs.db")
@@ -156,6 +158,8 @@ def unpacked(files: Sequence[Upload], limits: Limits) -> tuple[Upload, ...]:
 def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
     """The files of an archive; they are counted and their sizes summed up before anything is
     inflated."""
+    if data.count(_ENTRY) > _MOST_ENTRIES:  # zipfile reads all of them before it can be asked
+        raise _too_many(limits)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             entries = [
@@ -167,15 +171,22 @@ def _unzipped(data: bytes, limits: Limits) -> list[Upload]:
                 raise _too_many(limits)
             if sum(entry.file_size for entry in entries) > limits.body_bytes:
                 raise Refusal("body_too_large", "The archive unpacks to more than is accepted.")
-            # zipfile inflates no more than the size that an entry claims, but bzip2 and LZMA whole
+            # Of bzip2 and LZMA zipfile inflates everything, whatever it is asked for
             if not all(entry.compress_type in _INFLATED for entry in entries):
                 raise Refusal("broken_archive", "Of compressions, the archive may use deflate.")
-            return [Upload(entry.filename, archive.read(entry)) for entry in entries]
+            return [Upload(entry.filename, _inflated(archive, entry)) for entry in entries]
     except (
         zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, ValueError,
         RuntimeError, NotImplementedError,
     ):  # fmt: skip
         raise Refusal("broken_archive", "The zip archive is damaged or encrypted.") from None
+
+
+def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """An entry, of which no more is inflated than it claims: ``ZipFile.read`` inflates up to 2 GB
+    at once and only then looks how long it should have been."""
+    with archive.open(entry) as opened:
+        return opened.read(entry.file_size)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:

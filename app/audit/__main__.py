@@ -31,13 +31,14 @@ def main() -> int:
         try:
             with file.open("rb") as lines:
                 log = verified(lines, look_for=arguments.holds)
-            if place and log.follows != last:
+            if place and log.lines and log.follows != last:
                 raise BrokenChainError("line 1 does not follow the file before")
         except (BrokenChainError, OSError) as error:
             print(f"{file}: {error}", file=sys.stderr)
             return 1
         print(f"{file}: {log.lines} lines, from {log.follows or 'nothing'} to {log.last}")
-        last, met = log.last, met or log.met
+        # One that was emptied, and not written to since, has no line that could follow
+        last, met = log.last or last, met or log.met
     if not met:
         print(f"no line has the hash {arguments.holds}", file=sys.stderr)
         return 1

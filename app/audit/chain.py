@@ -2,7 +2,8 @@
 
 So that several processes write one chain, whoever writes holds the lock of a small file beside the
 log, ``NAME.last``, which keeps the hash of the last line. With it a new file, where a log was moved
-away or emptied, begins with the last hash of the old one.
+away or emptied, begins with the last hash of the old one, and where lines were taken from the end
+of a log the chain breaks.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Chain:
         if not size:
             records = [{"event": "begin"}, *records]
         elif size != kept_size:  # the last writer did not come to its end, or it is another file
-            size, kept = _end_of(log, size)
+            is_shorter = size < kept_size
+            size, end = _end_of(log, size)
+            # Not over lines that were taken away: what follows them must show that they are missing
+            kept = kept if is_shorter else end
         lines = _linked(records, kept)
         try:
             _write(log, b"".join(lines))

@@ -56,6 +56,6 @@ def _previous(line: bytes, number: int) -> str | None:
         if record["audit"] == FORMAT:
             previous: str | None = record["previous"]
             return previous
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise BrokenChainError(f"line {number} is no record")

@@ -43,7 +43,17 @@ def test_a_session_of_the_one_time_password_ends_once_there_are_users(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "proxies", ["*", "10.0.0.1/8", "10.0.0.0/33", "proxy.example.org", "10.0.0.1,", "10.0.0.1 ::1"]
+    "proxies",
+    [
+        "*",
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.1/8",
+        "10.0.0.0/33",
+        "proxy.example.org",
+        "10.0.0.1,",
+        "10.0.0.1 ::1",
+    ],
 )
 def test_proxies_that_are_no_networks_are_refused(proxies: str) -> None:
     with pytest.raises(ValueError, match="addresses and networks"):

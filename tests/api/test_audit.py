@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from app.access.keys import hash_of, new_key
+from app.access.lockout import MOST_OF_USER
 from app.access.passwords import hashed
 from app.audit.verify import verified
 from tests.api.test_privacy import BIRTH, MARKER, planted
@@ -148,6 +149,10 @@ def test_who_is_nobody_cannot_fill_the_log(service: Service, folder: Path) -> No
     assert service.post("/session", content=b"{").status_code == 422
     assert service.get("/v1/models").status_code == 401
     assert len(records(folder)) == count
+    guess = {"user": "guessed", "password": "wrong"}
+    statuses = [service.post("/session", json=guess).status_code for _ in range(8)]
+    assert statuses == [401] * MOST_OF_USER + [429] * 3
+    assert len(records(folder)) == count + MOST_OF_USER
 
 
 def test_nothing_of_a_header_is_in_the_log(service: Service, folder: Path) -> None:

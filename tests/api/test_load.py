@@ -396,6 +396,24 @@ def test_bodies_that_are_only_announced_or_were_refused_take_no_memory(
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+def test_body_takes_no_memory_while_it_is_asked_who_sends_it(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    """Whoever comes with a token, of whatever kind, waits for a provider that does not answer."""
+    body = bytes(100_000_000)
+    with socket.create_server(("127.0.0.1", 0)) as provider:
+        issuer = f"http://127.0.0.1:{provider.getsockname()[1]}"
+        settings = {"oidc_issuer": issuer, "oidc_audience": "mammoseq"}
+        with serving(bundle_folder, tmp_path, **settings) as service:
+            before = resident(service)
+            with connected(service) as connection:
+                connection.settimeout(2)
+                with pytest.raises(TimeoutError):
+                    connection.sendall(head(len(body), "Authorization: Bearer a.b.c") + body)
+                assert resident(service) - before < len(body) / 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_idle_connections_keep_no_body_that_was_answered(
     bundle_folder: Path, tmp_path: Path
 ) -> None:

@@ -6,15 +6,19 @@ import asyncio
 import gzip
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from joserfc.jwk import RSAKey
+from joserfc.jwt import encode
 
-from app.access.provider import Provider
-from app.api import oidc
+from app.access.provider import Provider, TokenIssuer
+from app.api import oidc, tokens
 from app.api.oidc import Login
+from app.api.tokens import Tokens
 from app.problems import Refusal
 
 BACK = "https://mammoseq.example.org/session/oidc/callback"
@@ -22,7 +26,7 @@ BACK = "https://mammoseq.example.org/session/oidc/callback"
 
 class Odd:
     """A provider on this machine; its ``description``, ``keys`` and ``token`` are sent as they
-    are, with ``headers``, forever if ``endless``."""
+    are, with ``headers``, and if ``endless`` then a ``piece`` after each ``pause`` in seconds."""
 
     def __init__(self) -> None:
         odd = self
@@ -43,7 +47,8 @@ class Odd:
                 try:
                     self.wfile.write(body)
                     while odd.endless:
-                        odd.sent += self.wfile.write(b" " * 100_000)
+                        odd.sent += self.wfile.write(odd.piece)
+                        time.sleep(odd.pause)
                 except OSError:
                     pass
 
@@ -55,6 +60,7 @@ class Odd:
         self.issuer = f"http://127.0.0.1:{self.server.server_port}"
         self.headers = {"Content-Type": "application/json"}
         self.endless = False
+        self.piece, self.pause = b" " * 100_000, 0.0
         self.sent = 0
         self.token = self.keys = b"{}"
         self.description = b""
@@ -176,6 +182,60 @@ def test_a_packed_answer_is_not_unpacked(odd: Odd) -> None:
     odd.headers["Content-Encoding"] = "gzip"
     odd.description = gzip.compress(odd.description + b" " * 10_000_000)
     assert refused(odd.login()) == "provider_unreachable"
+
+
+def refused_token(odd: Odd) -> str:
+    """The code with which an access token is refused."""
+    with pytest.raises(Refusal) as refusal:
+        asyncio.run(Tokens(TokenIssuer(odd.issuer, "mammoseq", None)).holder_of("e30.e30.e30"))
+    return refusal.value.code
+
+
+@pytest.mark.parametrize(
+    "keys", [b"[]", b"{}", b'{"keys": 5}', b'{"keys": [5]}', b'{"keys": "x"}', b"[" * 100_000]
+)
+def test_access_tokens_are_refused_where_there_are_no_keys(odd: Odd, keys: bytes) -> None:
+    odd.keys = keys
+    assert refused_token(odd) == "provider_unreachable"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kty": "EC", "crv": "brainpoolP256r1", "x": "AA", "y": "AA"},
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kty": "RSA", "e": "AQAB"},
+        {"kty": "LMS"},
+        {},
+    ],
+    ids=str,
+)
+def test_keys_that_are_not_understood_are_passed_over(odd: Odd, other: dict[str, str]) -> None:
+    """RFC 7517, 5: one for others, or a broken one, keeps no token of another key from its door."""
+    key = RSAKey.generate_key(2048, {"kid": "ours"})
+    keys = [{**other, "kid": "other"}, key.as_dict(private=False)]
+    odd.keys = json.dumps({"keys": keys}).encode()
+    claims = {"iss": odd.issuer, "aud": "mammoseq", "sub": "pacs", "exp": int(time.time()) + 60}
+    token = encode({"alg": "RS256", "kid": "ours"}, claims, key)
+    who = asyncio.run(Tokens(TokenIssuer(odd.issuer, "mammoseq", None)).holder_of(token))
+    assert who.name == "pacs"
+
+
+def test_endless_keys_are_not_kept(odd: Odd) -> None:
+    odd.endless = True
+    assert refused_token(odd) == "provider_unreachable"
+    assert odd.sent < 20_000_000
+
+
+def test_keys_that_do_not_come_in_time_are_given_up(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_FETCH_SECONDS", 0.2)
+    odd.endless, odd.piece, odd.pause = True, b" ", 0.05
+    threading.Timer(5, setattr, (odd, "endless", False)).start()
+    begun = time.monotonic()
+    assert refused_token(odd) == "provider_unreachable"
+    assert time.monotonic() - begun < 3
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+import struct
+import time
+import tracemalloc
 import zipfile
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app.api.uploads import Limits, Upload, unpacked
+from app.problems import Refusal
 from tests.pictures import breast, dicom, patched, png, real_dicom
 from tests.serving import Service
 
@@ -421,6 +426,20 @@ def test_archive_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
     refused(server.post("/predict/series", content=bomb), "body_too_large", 413)
 
 
+def test_archive_that_claims_less_than_it_unpacks_to_is_unpacked_no_further() -> None:
+    """64 MiB of zeros, of which the archive says that they are 1000 bytes."""
+    bomb = bytearray(archive([], **{"zeros.dcm": bytes(64 * 2**20)}))
+    for header, size in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", bomb, bomb.rfind(header) + size, 1000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal, match="damaged"):
+            unpacked([Upload("", bytes(bomb))], Limits(body_bytes=2**20, files=64))
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_archive_that_cannot_be_unpacked_within_limits_is_refused(
     server: Service, method: int
@@ -439,6 +458,18 @@ def test_archive_that_cannot_be_unpacked_within_limits_is_refused(
 def test_too_many_files_in_an_archive_are_refused(server: Service) -> None:
     data = archive([b"x"] * 65)
     refused(server.post("/predict/series", content=data), "too_many_images", 413)
+
+
+def test_archive_whose_directory_is_endless_is_refused_before_that_is_read() -> None:
+    """14 MB of entries without a file; a body can hold twenty times as many."""
+    name = b"x"
+    entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", *[0] * 9, len(name), *[0] * 6) + name
+    directory = entry * 300_000
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 0, 0, len(directory), 4, 0)
+    started = time.process_time()
+    with pytest.raises(Refusal, match="At most 64"):
+        unpacked([Upload("", b"PK\x03\x04" + directory + end)], Limits(2**28, files=64))
+    assert time.process_time() - started < 0.5
 
 
 def test_real_series_of_a_patched_date(server: Service) -> None:

@@ -124,6 +124,15 @@ def test_lines_missing_at_the_end_are_found_by_a_hash_that_was_noted(log: Path) 
     assert verify(log, holds=noted) == (1, verify(log)[1] + f"no line has the hash {noted}\n")
 
 
+def test_lines_taken_from_the_end_are_told_once_another_is_written(log: Path) -> None:
+    lines = written(log)
+    log.write_bytes(b"".join(lines[:-2]))
+    chain_of(log).append([{"number": 9}])
+    status, printed = verify(log)
+    assert status == 1
+    assert "line 5 does not follow line 4" in printed
+
+
 def test_a_new_file_begins_with_the_last_hash_of_the_one_that_was_moved_away(log: Path) -> None:
     chain = chain_of(log)
     chain.append([{"number": 0}])
@@ -140,6 +149,7 @@ def test_so_does_one_that_was_copied_and_emptied_or_begun_after_a_restart(log: P
     old = log.with_suffix(".1")
     old.write_bytes(log.read_bytes())
     os.truncate(log, 0)
+    assert verify(old, log)[0] == 0
     chain_of(log).append([{"number": 9}])
     assert verify(old, log)[0] == 0
 
@@ -211,10 +221,15 @@ def test_others_may_not_read_or_change_the_log(log: Path) -> None:
 
 
 def test_what_is_no_log_is_told_without_a_traceback(tmp_path: Path) -> None:
-    for name, content in {"empty": b"", "binary": b"\xff\xfe\n", "list": b"[]\n"}.items():
+    for name, content in {
+        "empty": b"",
+        "binary": b"\xff\xfe\n",
+        "list": b"[]\n",
+        "deep": b"[" * 100_000 + b"\n",
+    }.items():
         (tmp_path / name).write_bytes(content)
     assert verify(tmp_path / "empty")[0] == 0
-    for name in ("binary", "list", "not-there"):
+    for name in ("binary", "list", "deep", "not-there"):
         status, printed = verify(tmp_path / name)
         assert status == 1
         assert "Traceback" not in printed
