@@ -574,6 +574,15 @@ def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
         assert page.evaluate("document.documentElement.scrollWidth") == 320
 
 
+def test_more_images_than_fit_scroll_in_their_list_and_the_notice_stays(page: Page) -> None:
+    choose(page, *series(12))
+    expect(page.locator("button.go")).to_be_enabled()
+    expect(page.get_by_label("Date").last).not_to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    page.get_by_label("Date").last.scroll_into_view_if_needed()
+    expect(page.locator("#app > .research")).to_be_in_viewport(ratio=1)
+
+
 def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
     choose(page, payload("a.dcm", film(YEARS[0], 0)))
     read(page)
