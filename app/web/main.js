@@ -171,6 +171,7 @@ function readView(model, { user }) {
       fill(said);
       shelf.point([], "");
     }
+    if (shelf.isEmpty()) stop?.abort(); // nobody waits for what was taken away
     if (shown && shelf.isEmpty()) {
       shown.destroy();
       shown = null;

@@ -332,6 +332,21 @@ def test_a_result_goes_with_the_last_of_its_images(page: Page) -> None:
     expect(page.locator(".reading h2")).to_have_count(0)
 
 
+def test_a_reading_ends_with_the_last_of_its_images(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/predict?*", lambda route: held.append(route))
+    choose(page, payload("a.png", png(breast())))
+    with page.expect_event("requestfailed"):
+        page.locator("button.go").click()
+        page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".said")).to_have_text("Cancelled.")
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    page.unroute("**/predict?*")
+    choose(page, payload("b.png", png(breast(seed=1))))
+    read(page)
+    expect(page.locator(".old")).to_be_empty()
+
+
 def test_a_refusal_goes_with_the_images_that_it_was_about(page: Page) -> None:
     other = film("2023-01-31", 1, PatientID="patient-2")
     choose(page, payload("one.dcm", film("2024-01-31", 0)), payload("two.dcm", other))
