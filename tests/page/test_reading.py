@@ -579,6 +579,17 @@ def test_of_many_exams_the_newest_is_in_sight_and_a_button_leads_to_the_others(
         expect(names.first).to_be_in_viewport()
 
 
+def test_after_a_look_at_the_model_the_same_exam_is_in_sight(page: Page) -> None:
+    choose(page, *series(16))
+    read(page)
+    names = page.locator(".print-name")
+    expect(names.last).to_be_in_viewport()
+    page.get_by_role("link", name="About the model").click()
+    expect(page.locator(".about svg").first).to_be_visible()
+    page.get_by_role("link", name="Read").click()
+    expect(names.last).to_be_in_viewport()
+
+
 def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
     browser: Browser, server: Service
 ) -> None:
