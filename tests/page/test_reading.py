@@ -590,6 +590,15 @@ def test_after_a_look_at_the_model_the_same_exam_is_in_sight(page: Page) -> None
     expect(names.last).to_be_in_viewport()
 
 
+def test_the_button_of_an_enlarged_image_is_called_what_it_shows(page: Page) -> None:
+    choose(page, *series(2))
+    read(page)
+    page.get_by_role("button", name="Enlarge L CC 2006-03-01").click()
+    expect(page.locator(".frame:visible")).to_have_count(1)
+    page.get_by_role("button", name="All exams").click()
+    expect(page.locator(".frame:visible")).to_have_count(2)
+
+
 def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
     browser: Browser, server: Service
 ) -> None:
