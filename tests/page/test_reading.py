@@ -367,6 +367,15 @@ def test_what_is_wrong_with_one_of_several_images_is_said_by_its_file(page: Page
     expect(page.locator(".side .warning li").first).to_contain_text("noise.png: ")
 
 
+def test_a_long_gap_is_told_by_the_date_of_its_exam(page: Page) -> None:
+    choose(
+        page, *(payload(day, film(day, seed)) for seed, day in enumerate(("2009-05-04", YEARS[0])))
+    )
+    read(page)
+    warning = page.locator("[data-code=long_gap]")
+    expect(warning).to_contain_text(f"The exam of {YEARS[0]} is 3570 days after the one before it.")
+
+
 def test_an_older_image_of_the_same_view_is_left_out_with_its_reason(page: Page) -> None:
     first = film("2024-01-31", 0, AcquisitionTime="090000")
     again = film("2024-01-31", 1, AcquisitionTime="091500")

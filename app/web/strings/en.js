@@ -118,7 +118,10 @@ const leftOut = {
   breast_unknown: "The file does not say which breast it shows.",
 };
 const warnings = {
-  files_left_out: "Some files were not read: they are listed above.",
+  files_left_out: () => "Some files were not read: they are listed above.",
+  long_gap: ({ exam, detail }) =>
+    exam ? `The exam of ${exam.exam_date} is ${exam.days_since_previous} days after the one before it.`
+      : detail,
 };
 
 /** What a refusal means, and which file it is about if the service says so. */
@@ -166,8 +169,10 @@ export default {
   },
   problem,
   problems,
-  warning: ({ code, detail, file }) =>
-    warnings[code] ?? (file ? `${file}: ${detail}` : detail),
+  warning: (warning) => {
+    const { code, detail, file } = warning;
+    return warnings[code]?.(warning) ?? (file ? `${file}: ${detail}` : detail);
+  },
   classes: (name) => classes[name] ?? name,
   points: (name) => points[name] ?? name,
   sides,
