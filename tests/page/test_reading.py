@@ -666,6 +666,7 @@ def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
 def test_the_focus_goes_where_the_reading_goes(page: Page) -> None:
     choose(page, payload("a.png", png(breast())))
     page.route("**/predict?*", lambda route: None)  # an answer that never comes
+    expect(page.locator("button.go")).to_be_enabled()  # before that it takes no focus
     page.locator("button.go").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()
