@@ -37,7 +37,8 @@ def main() -> int:
         _save(page, "page-film-light")
         page = _opened(browser, here, _PHONE)
         _read_example(page)
-        page.locator(".reading").scroll_into_view_if_needed()
+        heading = page.locator(".reading h2")  # not under what the page is not for
+        heading.evaluate("node => scrollBy(0, node.getBoundingClientRect().top - 64)")
         _save(page, "page-phone")
         page = _opened(browser, f"http://127.0.0.1:{guarded.port}/")
         page.wait_for_selector(".login-form")

@@ -24,7 +24,7 @@ _FIRST_EXAM = date(2021, 3, 1)
 def main(source: Path, target: Path) -> None:
     pixels, _ = decode(source.read_bytes(), max_pixels=50_000_000)
     pixels = pixels[:, : int(pixels.shape[1] * 0.97)]  # the bright rim of the film
-    breast, _, _ = crop_breast(pixels, InputGeometry(512, 320))
+    breast, crop, _ = crop_breast(pixels, InputGeometry(512, 320))
     made = simulate_series(
         breast,
         course="growing",
@@ -36,7 +36,9 @@ def main(source: Path, target: Path) -> None:
     exams = []
     for image, days in zip(made.images, made.days, strict=True):
         taken = str(_FIRST_EXAM + timedelta(days=days))
-        cv2.imwrite(str(target / f"{taken}.png"), image)
+        # The side that it shows is seen by it: the chest wall lies where it lies in the film
+        shown = image[:, ::-1] if crop.flipped else image
+        cv2.imwrite(str(target / f"{taken}.png"), shown)
         exams.append({"date": taken, "files": [f"{taken}.png"]})
     (target / "series.json").write_text(json.dumps({"laterality": "R", "exams": exams}, indent=1))
 

@@ -92,7 +92,10 @@ async function showPage(state) {
     }
     if (name === "read") views.model?.hide();
     else views.model.show();
+    const left = Object.values(views).find((view) => view?.element.isConnected);
+    if (left) left.places = placesIn(left.element);
     fill(main, views[name].element);
+    views[name].places?.forEach(([node, place]) => Object.assign(node, place));
   }
 
   function turn() {
@@ -128,6 +131,12 @@ async function showPage(state) {
     dialog.showModal();
   }
 }
+
+/** How far the parts of `element` are scrolled, which is lost where it leaves the page. */
+const placesIn = (element) =>
+  [document.documentElement, ...element.querySelectorAll("*")]
+    .map((node) => [node, { scrollLeft: node.scrollLeft, scrollTop: node.scrollTop }])
+    .filter(([, { scrollLeft, scrollTop }]) => scrollLeft || scrollTop);
 
 /** Choosing images, sending them, and what came back. */
 function readView(model, { user }) {
@@ -171,6 +180,7 @@ function readView(model, { user }) {
       fill(said);
       shelf.point([], "");
     }
+    if (shelf.isEmpty()) stop?.abort(); // nobody waits for what was taken away
     if (shown && shelf.isEmpty()) {
       shown.destroy();
       shown = null;

@@ -83,7 +83,8 @@ function breast(body, laterality, answer, request, fileOf) {
     probability: body.calibrated_probability,
     before: body.calibrated_probability_before_any_exam ?? null,
     positiveClass: body.positive_class,
-    warnings: body.warnings.map((warning) => ofFile(warning, (place) => fileOf(place).name)),
+    warnings: body.warnings.map((warning) =>
+      ofExam(ofFile(warning, (place) => fileOf(place).name), body.exams)),
     answer,
     request,
     exams: body.exams.map((exam) => ({
@@ -103,6 +104,7 @@ const LISTING = [
   "no_exam_date", "duplicate_image", "mixed_patients", "mixed_breasts", "nothing_to_read",
 ];
 const ONE = /^Image (\d+): /;
+const EXAM = /^Exam (\d+) is /;
 
 /** `problem` with the `images` of the request that it is about, and its detail by their files. */
 function pointed(problem, images) {
@@ -120,4 +122,10 @@ function ofFile({ code, detail }, nameAt) {
   const place = ONE.exec(detail ?? "")?.[1];
   if (place === undefined) return { code, detail, file: null };
   return { code, detail: detail.replace(ONE, ""), file: nameAt(Number(place)) };
+}
+
+/** What is said of an exam at a place of the answer, counted from 0, with that `exam`. */
+function ofExam(warning, exams) {
+  const place = EXAM.exec(warning.detail ?? "")?.[1];
+  return place === undefined ? warning : { ...warning, exam: exams[Number(place)] };
 }

@@ -189,12 +189,13 @@ const imagesOf = ({ exams }) => exams.reduce((sum, { images }) => sum + images.l
 /** Gives an image the place of all, and back. */
 function aloneButton(frame, name) {
   const button = el("button", {
-    type: "button", class: "alone", "aria-pressed": "false", "aria-label": words.result.aloneAbout(name),
-    on: { click },
+    type: "button", class: "alone", "aria-label": words.result.aloneAbout(name), on: { click },
   }, words.result.alone);
   function click() {
     const isAlone = frame.classList.toggle("is-alone");
-    button.setAttribute("aria-pressed", String(isAlone));
+    // What is read out is what is seen (WCAG 2.5.3)
+    button.setAttribute("aria-label",
+      isAlone ? words.result.together : words.result.aloneAbout(name));
     fill(button, isAlone ? words.result.together : words.result.alone);
   }
   return button;

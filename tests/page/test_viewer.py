@@ -593,6 +593,18 @@ def test_tools_steer_every_viewer(bench: Bench) -> None:
     assert tool("slider", name="Opacity").input_value() == "0.55"
 
 
+def test_tools_zoom_films_of_different_spacing_to_a_millimetre_as_long(bench: Bench) -> None:
+    bench.add(noise(1000, 800), 400, 500, spacing_mm=[0.1, 0.1])
+    bench.add(noise(1200, 900), 400, 500, 420, spacing_mm=[0.07, 0.07])
+    bench.page.evaluate("() => { bench.toolbar(); bench.link(bench.viewers); }")
+    tool = bench.page.get_by_role("toolbar").get_by_role
+    tool("button", name="Larger").click()
+    assert bench.state(0)["scale"] == pytest.approx(1.25)
+    assert bench.call("perMm") == pytest.approx(bench.call("perMm", number=1))
+    tool("button", name="Smaller").click()
+    assert [bench.state(each)["scale"] for each in (0, 1)] == [1, 1]
+
+
 def test_tools_show_what_is_done_on_a_viewer(bench: Bench) -> None:
     bench.add(noise(500, 500), 200, 200)
     bench.page.evaluate("() => bench.toolbar()")

@@ -118,7 +118,10 @@ const leftOut = {
   breast_unknown: "The file does not say which breast it shows.",
 };
 const warnings = {
-  files_left_out: "Some files were not read: they are listed above.",
+  files_left_out: () => "Some files were not read: they are listed above.",
+  long_gap: ({ exam, detail }) =>
+    exam ? `The exam of ${exam.exam_date} is ${exam.days_since_previous} days after the one before it.`
+      : detail,
 };
 
 /** What a refusal means, and which file it is about if the service says so. */
@@ -143,6 +146,7 @@ const tenths = (value) => value.toFixed(1);
 /** Texts beside each other that break between them only. */
 const unbroken = (...texts) =>
   texts.filter(Boolean).map((text) => text.replaceAll(" ", "\u00a0")).join("  ");
+const bracketed = (share) => unbroken(`(${percentFine(share)})`);
 
 export default {
   page: {
@@ -166,8 +170,10 @@ export default {
   },
   problem,
   problems,
-  warning: ({ code, detail, file }) =>
-    warnings[code] ?? (file ? `${file}: ${detail}` : detail),
+  warning: (warning) => {
+    const { code, detail, file } = warning;
+    return warnings[code]?.(warning) ?? (file ? `${file}: ${detail}` : detail);
+  },
   classes: (name) => classes[name] ?? name,
   points: (name) => points[name] ?? name,
   sides,
@@ -261,12 +267,12 @@ export default {
     coarse: "Coarse: all pixels are on their way …",
     inverted: "shown turned: the file has a bright background",
     called: (is, point) =>
-      `${is ? "called at" : "not called at"} “${point.name}” (${percentFine(point.threshold)})`,
+      `${is ? "called at" : "not called at"} “${point.name}” ${bracketed(point.threshold)}`,
     soFar: "so far",
     verdict: (is, point) =>
       is
-        ? `At or above the operating point (${percentFine(point.threshold)}): called.`
-        : `Below the operating point (${percentFine(point.threshold)}): not called.`,
+        ? `At or above the operating point ${bracketed(point.threshold)}: called.`
+        : `Below the operating point ${bracketed(point.threshold)}: not called.`,
     band: ({ low, high }) =>
       `Among validation breasts scored like this, cancer was found in ${hundred(low)} to ` +
       `${hundred(high)} of 100 (95 % interval).`,

@@ -18,7 +18,8 @@ export function link(viewers, { windows = true } = {}) {
   return () => stops.forEach((stop) => stop());
 }
 
-function placeIn(source, other) {
+/** The part of a state that shows in `other` what is seen in `source`. */
+export function placeIn(source, other) {
   const { centre, scale } = source.getState();
   const isWhole = scale === 1 && centre.every((part) => part === 0.5);
   if (isWhole) return { scale, centre };

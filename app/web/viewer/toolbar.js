@@ -3,6 +3,7 @@
 import { el } from "../dom.js";
 import { words } from "../words.js";
 import { icon } from "./icons.js";
+import { placeIn } from "./linked.js";
 
 const ZOOM = 1.25;
 const STEPS = { ArrowRight: 1, ArrowLeft: -1 };
@@ -37,8 +38,8 @@ export function createToolbar(viewers) {
   const buttons = [
     tools.window,
     tools.pan,
-    button("zoomOut", all((viewer) => viewer.zoomBy(1 / ZOOM))),
-    button("zoomIn", all((viewer) => viewer.zoomBy(ZOOM))),
+    button("zoomOut", () => zoom(1 / ZOOM)),
+    button("zoomIn", () => zoom(ZOOM)),
     button("fit", all((viewer) => viewer.fit())),
     button("actualSize", all((viewer) => viewer.actualSize())),
     invert,
@@ -46,6 +47,13 @@ export function createToolbar(viewers) {
     button("reset", all((viewer) => viewer.reset())),
   ];
   rove(buttons);
+
+  /** One is zoomed, and the others show the same: a millimetre as long in each. */
+  function zoom(factor) {
+    const first = viewers.find((viewer) => viewer.isSeen());
+    first?.zoomBy(factor);
+    if (first) viewers.forEach((other) => other !== first && other.setState(placeIn(first, other)));
+  }
 
   function changeWindow() {
     const half = width.value() / 2;

@@ -279,6 +279,8 @@ export function createViewer(host, { name }) {
         left: left / columns, top: top / rows, width: width / columns, height: height / rows,
       };
     },
+    /** Whether there is a picture, and room for it. */
+    isSeen: () => Boolean(raster && canvas.width),
     corner: readout.corner,
     on(event, listener) {
       listeners[event].add(listener);
