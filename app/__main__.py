@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 from pydantic import ValidationError
@@ -14,6 +15,10 @@ from app.settings import Settings
 
 
 def main() -> int:
+    # Until uvicorn looks at them, and when it raises them again at its end. Without a handler,
+    # process 1 of a container would not end at all
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     use_one_heap()
     try:
         settings = Settings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 
 import uvicorn
@@ -57,8 +56,6 @@ def serve(settings: Settings) -> int:
     except _REFUSALS as error:
         logs.refused(settings.log_format, str(error))
         return 1
-    # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
-    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(application, http=LargeBodyProtocol, **server_options(settings))
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import httpx
 import pytest
 
 from tests.pictures import breast, png
-from tests.serving import serving
+from tests.serving import REPOSITORY, environment, free_port, serving
 
 IMAGE = png(breast())
 HEAD = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
@@ -64,3 +66,28 @@ def _accepts(url: httpx.URL) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_told_to_end_while_it_starts_it_ends_well(
+    bundle_folder: Path, tmp_path: Path, processes: int, number: signal.Signals
+) -> None:
+    """With a handler of its own: process 1 of a container would go on starting, and then serve."""
+    output = tmp_path / "service.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=REPOSITORY,
+            env=environment(bundle_folder, port=free_port(), processes=processes),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while "settings" not in output.read_text():
+            time.sleep(0.005)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert "Traceback" not in output.read_text()
