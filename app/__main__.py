@@ -9,7 +9,7 @@ import sys
 from pydantic import ValidationError
 
 from app import logs
-from app.api.processes import supervise
+from app.api.processes import PortError, check_listening, supervise
 from app.memory import use_one_heap
 from app.settings import Settings
 
@@ -33,6 +33,11 @@ def main() -> int:
     logs.at_start(
         settings.log_format, "settings", {"settings": json.loads(told)}, f"settings {told}"
     )
+    try:
+        check_listening(settings)
+    except PortError as error:
+        logs.refused(settings.log_format, str(error))
+        return 1
     if settings.processes > 1:
         return supervise(settings)
     # Not above: what supervises others needs none of it, and would hold 60 MB of it

@@ -18,9 +18,15 @@ from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
-from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.processes import (
+    PortError,
+    end_with_supervisor,
+    first_to,
+    server_options,
+    shared_folder,
+)
 from app.api.traces import TracesError
-from app.api.watch import PortError, check_port
+from app.api.watch import check_port
 from app.audit.log import AuditError, Log
 from app.bundle import BundleError
 from app.inference.models import Models
