@@ -154,3 +154,9 @@ def test_off_a_terminal_it_is_json_unless_set(bundle_folder: Path, tmp_path: Pat
     elsewhere = tmp_path / bundle_folder.parent.name / bundle_folder.name
     _, printed = refused_to_start(elsewhere, log_format=None)
     assert lines(printed)[-1]["event"] == "refused to start"
+
+
+def test_a_setting_that_could_not_be_printed_refuses_the_start(bundle_folder: Path) -> None:
+    status, printed = refused_to_start(bundle_folder, model_key="/\udcff")
+    assert status == 1
+    assert printed == "refused to start: MAMMOSEQ_MODEL_KEY: Value error, must be UTF-8\n"
