@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 
@@ -23,10 +24,13 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
+        wanted = os.environ.get("MAMMOSEQ_LOG_FORMAT", logs.off_terminal())
+        form: logs.LogFormat = "json" if wanted == "json" else "text"
+        logs.configure(form)
         for fault in error.errors():
             if fault["type"] != "default_factory_not_called":  # only because of another fault
                 name = f"MAMMOSEQ_{'.'.join(map(str, fault['loc']))}".upper()
-                print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
+                logs.refused(form, f"{name}: {fault['msg']}")
         return 1
     logs.configure(settings.log_format)
     told = settings.model_dump_json()
