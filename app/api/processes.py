@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from app.settings import Settings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
 _IN_MEMORY = Path("/dev/shm")  # nosec B108: a private folder is made in it
+_LOOK_SECONDS = 0.1  # how often the supervisor looks whether all have ended
 GRACE_SECONDS = 45  # for requests under way at SIGTERM; k8s gives more before it kills
 
 
@@ -75,6 +77,15 @@ class _Supervisor(Multiprocess):
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
+
+    def join_all(self) -> None:
+        """Meanwhile a second signal is for them, too: it ends what they wait for."""
+        while any(process.process.is_alive() for process in self.processes):
+            if self.signal_queue:
+                self.signal_queue.clear()
+                super().terminate_all()
+            time.sleep(_LOOK_SECONDS)
+        super().join_all()
 
 
 class PortError(Exception):

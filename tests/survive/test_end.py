@@ -52,12 +52,17 @@ def test_service_told_to_end_is_not_ready_and_answers_all_that_came(
         assert "Traceback" not in service.printed()
 
 
-def test_second_sigterm_ends_the_wait(bundle_folder: Path, tmp_path: Path) -> None:
-    with serving(bundle_folder, tmp_path, drain_seconds=60) as service:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_second_sigterm_ends_the_wait(bundle_folder: Path, tmp_path: Path, processes: int) -> None:
+    with serving(bundle_folder, tmp_path, drain_seconds=60, processes=processes) as service:
+        while service.printed().count(PROCESSES_STARTED) < processes:
+            time.sleep(0.02)
         service.process.send_signal(signal.SIGTERM)
         while service.get("/healthz/ready").status_code == 200:
             time.sleep(0.02)
+        begun = time.monotonic()
         assert service.terminate() == 0
+        assert time.monotonic() - begun < 30
 
 
 def _accepts(url: httpx.URL) -> bool:
