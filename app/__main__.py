@@ -7,19 +7,36 @@ import os
 import signal
 import sys
 
-from pydantic import ValidationError
-
-from app import logs
-from app.api.processes import PortError, check_listening, supervise
-from app.memory import use_one_heap
-from app.settings import Settings
-
 
 def main() -> int:
+    told_to_end = False
+
+    def end(*_: object) -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        sys.exit(0)
+
     # Until uvicorn looks at them, and when it raises them again at its end. Without a handler,
     # process 1 of a container would not end at all
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, end)
+    try:
+        return _start()
+    except Exception:  # what pydantic, in Rust, makes of ours
+        if told_to_end:
+            return 0
+        raise
+
+
+def _start() -> int:
+    # Not above: to import them can take seconds, in which the service may be told to end
+    from pydantic import ValidationError
+
+    from app import logs
+    from app.api.processes import PortError, check_listening, supervise
+    from app.memory import use_one_heap
+    from app.settings import Settings
+
     use_one_heap()
     try:
         settings = Settings()
