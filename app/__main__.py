@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
-
-from pydantic import ValidationError
-
-from app import logs
-from app.api.processes import supervise
-from app.memory import use_one_heap
-from app.settings import Settings
 
 
 def main() -> int:
+    told_to_end = False
+
+    def end(*_: object) -> None:
+        nonlocal told_to_end
+        told_to_end = True
+        sys.exit(0)
+
+    # Until uvicorn looks at them, and when it raises them again at its end. Without a handler,
+    # process 1 of a container would not end at all
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    try:
+        return _start()
+    except Exception:  # what pydantic, in Rust, makes of ours
+        if told_to_end:
+            return 0
+        raise
+
+
+def _start() -> int:
+    # Not above: to import them can take seconds, in which the service may be told to end
+    from pydantic import ValidationError
+
+    from app import logs
+    from app.api.processes import PortError, check_listening, supervise
+    from app.memory import use_one_heap
+    from app.settings import Settings
+
     use_one_heap()
     try:
         settings = Settings()
     except ValidationError as error:
+        wanted = os.environ.get("MAMMOSEQ_LOG_FORMAT", logs.off_terminal())
+        form: logs.LogFormat = "json" if wanted == "json" else "text"
+        logs.configure(form)
         for fault in error.errors():
             if fault["type"] != "default_factory_not_called":  # only because of another fault
                 name = f"MAMMOSEQ_{'.'.join(map(str, fault['loc']))}".upper()
-                print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
+                logs.refused(form, f"{name}: {fault['msg']}")
         return 1
     logs.configure(settings.log_format)
     told = settings.model_dump_json()
     logs.at_start(
         settings.log_format, "settings", {"settings": json.loads(told)}, f"settings {told}"
     )
+    try:
+        check_listening(settings)
+    except PortError as error:
+        logs.refused(settings.log_format, str(error))
+        return 1
     if settings.processes > 1:
         return supervise(settings)
     # Not above: what supervises others needs none of it, and would hold 60 MB of it

@@ -348,7 +348,7 @@ def find_versions(store: Path, asked: str | None) -> list[Path]:
     else:
         name, _, version = asked.partition("/")
         if not re.fullmatch(f"{NAME}(/{VERSION})?", asked):
-            raise BundleError(f"{asked} is neither a `name` nor a `name/version` of a model")
+            raise BundleError(f"{asked!r} is neither a `name` nor a `name/version` of a model")
     folder = store / name
     try:
         found = [entry for entry in folder.iterdir() if re.fullmatch(VERSION, entry.name)]
@@ -369,6 +369,8 @@ def _only_name(store: Path) -> str:
         names = [p.name for p in store.iterdir() if re.fullmatch(NAME, p.name) and p.is_dir()]
     except OSError:
         raise BundleError(f"{store} is not a folder") from None
+    if not names:
+        raise BundleError(f"{store} holds no model")
     if len(names) != 1:
         raise BundleError(f"{store} holds {len(names)} models; set MAMMOSEQ_MODEL to choose one")
     return names[0]

@@ -246,6 +246,16 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """Other bytes could not be printed at the start."""
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be UTF-8") from None
+        return value
+
     @field_validator("metrics_port")
     @classmethod
     def _own(cls, value: int | None, others: ValidationInfo) -> int | None:

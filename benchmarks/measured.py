@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,27 @@ class Round:
     @property
     def requests_per_second(self) -> float:
         return len(self.latency_seconds) / self.wall_seconds
+
+
+Side = Callable[[float], Round]  # runs for so many seconds
+
+
+def turns(
+    first: Side, second: Side, count: int, seconds: float, longest_seconds: float = math.inf
+) -> list[tuple[Round, Round]]:
+    """Rounds of both sides, each time another one begins; none begins after ``longest_seconds``."""
+    rounds: list[tuple[Round, Round]] = []
+    start = time.monotonic()
+    for number in range(count):
+        if time.monotonic() - start > longest_seconds:
+            break
+        if number % 2:
+            b = second(seconds)
+            rounds.append((first(seconds), b))
+        else:
+            a = first(seconds)
+            rounds.append((a, second(seconds)))
+    return rounds
 
 
 def process_cpu_seconds(pid: int) -> float:

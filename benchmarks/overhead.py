@@ -32,7 +32,7 @@ from benchmarks import client
 from benchmarks.bare import BareLoop
 from benchmarks.client import LoadError
 from benchmarks.inputs import synthetic_files
-from benchmarks.measured import Round
+from benchmarks.measured import Round, Side, turns
 from benchmarks.service import Service, ServiceError, running_service
 from benchmarks.sink import sink
 
@@ -44,8 +44,6 @@ THROUGHPUT_TARGETS = {8: 0.97, 32: 0.97}
 HEATMAP_TARGET_PERCENT = 3.0
 _WARM_UP_SECONDS = 0.5
 _BUSY = 0.25  # load average per core from which figures are called doubtful
-
-Side = Callable[[float], Round]  # runs for so many seconds
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,9 @@ def _compared(
     name: str, concurrency: int, names: tuple[str, str], sides: tuple[Side, Side],
     options: argparse.Namespace,
 ) -> Case:  # fmt: skip
-    case = Case(name, concurrency, names, _take_turns(*sides, options.rounds, options.seconds))
+    for side in sides:
+        side(_WARM_UP_SECONDS)
+    case = Case(name, concurrency, names, turns(*sides, options.rounds, options.seconds))
     _print_rows(case)
     return case
 
@@ -229,22 +229,6 @@ def _cases(
             )
         )
     return cases
-
-
-def _take_turns(
-    first: Side, second: Side, rounds: int, seconds: float
-) -> list[tuple[Round, Round]]:
-    first(_WARM_UP_SECONDS)
-    second(_WARM_UP_SECONDS)
-    results: list[tuple[Round, Round]] = []
-    for number in range(rounds):
-        if number % 2:
-            b = second(seconds)
-            results.append((first(seconds), b))
-        else:
-            a = first(seconds)
-            results.append((a, second(seconds)))
-    return results
 
 
 def _check_same_work(loop: BareLoop, service: Service, data: bytes) -> None:

@@ -66,12 +66,17 @@ def running_service(
             _wait_until_ready(service, process, log)
             yield service
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], patience_seconds: float = _STOP_SECONDS) -> None:
+    """SIGTERM, and SIGKILL where that has not ended it in time."""
+    process.terminate()
+    try:
+        process.wait(patience_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_until_ready(service: Service, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:

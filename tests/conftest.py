@@ -42,3 +42,13 @@ def server(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
     with running_provider(tmp_path_factory.mktemp("provider")) as provider:
         yield provider
+
+
+@pytest.fixture(scope="module")
+def service_with_provider(
+    provider: Provider, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The service where one logs in at ``provider``."""
+    folder = tmp_path_factory.mktemp("service")
+    with serving(bundle_folder, folder, **provider.settings()) as service:
+        yield service

@@ -19,6 +19,8 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
+from benchmarks.service import stop
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 READY_SECONDS = 180  # on a machine that does other things, too
 STOP_SECONDS = 120
@@ -95,13 +97,7 @@ def serving(bundle_folder: Path, folder: Path, **settings: object) -> Iterator[S
             _wait_until_ready(service, settings.get("metrics_port", port))
             yield service
         finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            stop(process, STOP_SECONDS)
 
 
 @contextmanager

@@ -217,9 +217,10 @@ def test_newest_version_of_the_model_is_found(
 @pytest.mark.parametrize(
     ("folders", "name", "message"),
     [
-        ([], None, "holds 0 models"),
+        ([], None, "holds no model"),
         (["a/1.0.0", "b/1.0.0"], None, "holds 2 models; set MAMMOSEQ_MODEL"),
         (["a/1.0.0"], "b", "holds no version"),
+        (["a/1.0.0"], "", "'' is neither a `name`"),
         (["a/latest"], None, "holds no version"),
     ],
 )

@@ -12,7 +12,9 @@ import multiprocessing
 import os
 import secrets
 import signal
+import socket
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +28,7 @@ from app.settings import Settings
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the name that prometheus_client looks for at its import
 _IN_MEMORY = Path("/dev/shm")  # nosec B108: a private folder is made in it
+_LOOK_SECONDS = 0.1  # how often the supervisor looks whether all have ended
 GRACE_SECONDS = 45  # for requests under way at SIGTERM; k8s gives more before it kills
 
 
@@ -74,6 +77,46 @@ class _Supervisor(Multiprocess):
         super().terminate_all()
         for listener in self.sockets:
             listener.close()
+
+    def join_all(self) -> None:
+        """Meanwhile a second signal is for them, too: it ends what they wait for."""
+        while any(process.process.is_alive() for process in self.processes):
+            if self.signal_queue:
+                self.signal_queue.clear()
+                super().terminate_all()
+            time.sleep(_LOOK_SECONDS)
+        super().join_all()
+
+
+class PortError(Exception):
+    """A port that the settings name cannot be had."""
+
+
+def check_listening(settings: Settings) -> None:
+    """Raise ``PortError`` if nothing can listen where the service should. uvicorn would find out
+    only once all is loaded, and end with a status of its own."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        faults = [_fault(family, address) for family, *_, address in found]
+    except OSError as error:  # there is no such host
+        faults = [error]
+    reasons = [fault.strerror for fault in faults if fault is not None]
+    if len(reasons) == len(faults):  # of a host with several addresses one may be off
+        raise PortError(f"MAMMOSEQ_HOST {host}, MAMMOSEQ_PORT {port}: {reasons[0]}")
+
+
+def _fault(family: socket.AddressFamily, address: Any) -> OSError | None:
+    """Why an address cannot be listened on; None if it can."""
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
 
 
 def server_options(settings: Settings) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 
 import uvicorn
@@ -19,9 +18,15 @@ from app.api.admit import image_route
 from app.api.application import create_application
 from app.api.audit import start_record
 from app.api.bodies import LargeBodyProtocol
-from app.api.processes import end_with_supervisor, first_to, server_options, shared_folder
+from app.api.processes import (
+    PortError,
+    end_with_supervisor,
+    first_to,
+    server_options,
+    shared_folder,
+)
 from app.api.traces import TracesError
-from app.api.watch import PortError, check_port
+from app.api.watch import check_port
 from app.audit.log import AuditError, Log
 from app.bundle import BundleError
 from app.inference.models import Models
@@ -57,8 +62,6 @@ def serve(settings: Settings) -> int:
     except _REFUSALS as error:
         logs.refused(settings.log_format, str(error))
         return 1
-    # uvicorn finishes what is under way and then raises the signal again; it was asked to stop
-    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(application, http=LargeBodyProtocol, **server_options(settings))
     return 0
 

@@ -21,6 +21,7 @@ from app import metrics
 from app.api import errors
 from app.api.errors import documented
 from app.api.observe import Observe
+from app.api.processes import PortError
 from app.api.protect import Protect
 from app.inference.models import Models
 from app.inference.sessions import check_working
@@ -68,10 +69,6 @@ def check_ready(request: Request) -> None:
     check_live(request)
     if request.app.state.ending:
         raise Refusal("not_ready", "The service was told to end.")
-
-
-class PortError(Exception):
-    """The port of its own cannot be had."""
 
 
 def check_port(settings: Settings) -> None:

@@ -82,6 +82,8 @@ def log_of(settings: Settings, shared_folder: Callable[[], Path]) -> Log | None:
             chain = Chain(None, shared_folder() / "audit.last")
         else:
             file = Path(named)
+            if file.is_dir():  # as is an empty name
+                raise AuditError(f"MAMMOSEQ_AUDIT_FILE: {file} is a folder")
             chain = Chain(file, file.with_name(f"{file.name}.last"))
     except OSError as error:
         raise AuditError(f"MAMMOSEQ_AUDIT_FILE cannot be written: {error.strerror}") from None

@@ -22,6 +22,9 @@ from app.bridge.traces import collector_of
 
 
 def main() -> int:
+    # Whatever is under way may be left at any point: it is done again, to the same results
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout
     )
@@ -48,13 +51,15 @@ def main() -> int:
         )
         return 1
     print("settings", settings.model_dump_json(), flush=True)
-    # Whatever is under way may be left at any point: it is done again, to the same results
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     pulse = Pulse(settings.timeout_seconds)
     try:
         server = serve(settings.host, settings.port, pulse)
-    except OSError:
-        print("refused to start: MAMMOSEQ_BRIDGE_PORT is taken", file=sys.stderr)
+    except OSError as error:
+        print(
+            f"refused to start: MAMMOSEQ_BRIDGE_HOST {settings.host}, MAMMOSEQ_BRIDGE_PORT "
+            f"{settings.port}: {error.strerror}",
+            file=sys.stderr,
+        )
         return 1
     archive = _client("archive", str(settings.archive_url), settings, trust, pulse)
     service = _client("service", str(settings.service_url), settings, trust, pulse)

@@ -8,6 +8,9 @@ from typing import Literal
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_DAY_SECONDS = 86_400
+_CENTURY_DAYS = 36_525
+
 
 class Settings(BaseSettings):
     """Documented in ``docs/bridge.md``, which a test compares with this class."""
@@ -31,13 +34,20 @@ class Settings(BaseSettings):
     ca_file: Path | None = Field(
         None, description="PEM certificates to trust, on both sides, in place of the public ones"
     )
-    timeout_seconds: float = Field(300, gt=0, description="longest silence within one request")
-    poll_seconds: float = Field(15, gt=0, description="pause between two looks at the archive")
+    timeout_seconds: float = Field(
+        300, gt=0, le=_DAY_SECONDS, description="longest silence within one request"
+    )
+    poll_seconds: float = Field(
+        15, gt=0, le=_DAY_SECONDS, description="pause between two looks at the archive"
+    )
     stable_seconds: float = Field(
         60, ge=0, description="a study is complete when no mammogram came for so long"
     )
     lookback_days: int = Field(
-        7, ge=0, description="only studies of the last so many days, by study date; 0: of any date"
+        7,
+        ge=0,
+        le=_CENTURY_DAYS,
+        description="only studies of the last so many days, by study date; 0: of any date",
     )
     max_prior_exams: int = Field(
         15, ge=0, description="earlier studies of the patient that are sent along, newest first"
@@ -67,6 +77,17 @@ class Settings(BaseSettings):
         if url.username or url.password or url.query or url.fragment:
             raise ValueError("only scheme, host, port and path; user and password are settings")
         return url
+
+    @field_validator("archive_token", "service_api_key")
+    @classmethod
+    def _one_line(cls, secret: SecretStr | None) -> SecretStr | None:
+        """Without the end of the line of a file that it was read from: no header can hold that."""
+        if secret is None:
+            return None
+        text = secret.get_secret_value().strip()
+        if not text or not text.isprintable():
+            raise ValueError("must be one line of text")
+        return SecretStr(text)
 
     @model_validator(mode="after")
     def _one_way_to_authenticate(self) -> Settings:

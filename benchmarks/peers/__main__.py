@@ -22,7 +22,7 @@ from app.settings import Settings
 from benchmarks import client
 from benchmarks.client import LoadError
 from benchmarks.inputs import files_of_every_format
-from benchmarks.measured import Round
+from benchmarks.measured import Side, turns
 from benchmarks.peers.catalogue import PEERS, Peer
 from benchmarks.peers.figures import HEADING, Case, case_of, row, save, saved, summary
 from benchmarks.peers.served import PeerError, Served, running_peer
@@ -35,8 +35,6 @@ _WARM_UP_SECONDS = 2.0  # every worker of a peer shall have worked
 _IDLE_SECONDS = 1.0
 _LONG_SECONDS = 20.0  # a comparison that has taken as long gets no further round
 _FIRST = "jpeg-640"  # what a peer is asked for until it answers
-
-Side = Callable[[float], Round]  # runs for so many seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +105,7 @@ def _cases_of(
                 for concurrency in CONCURRENCIES:
                     ours = _run(service, files[name], concurrency)
                     theirs = _run(served, files[name], concurrency)
-                    rounds = _take_turns(ours, theirs, options.rounds, options.seconds)
+                    rounds = turns(ours, theirs, options.rounds, options.seconds, _LONG_SECONDS)
                     yield case_of(peer.name, name, concurrency, rounds)
     except (PeerError, LoadError) as error:
         print(f"{peer.name}: {error}", flush=True)
@@ -122,21 +120,6 @@ def _run(side: Service | Served, file: bytes, concurrency: int) -> Side:
     return lambda seconds: client.run(
         side.port, side.pid, request, concurrency=concurrency, seconds=seconds
     )
-
-
-def _take_turns(ours: Side, theirs: Side, count: int, seconds: float) -> list[tuple[Round, Round]]:
-    rounds: list[tuple[Round, Round]] = []
-    start = time.monotonic()
-    for number in range(count):
-        if time.monotonic() - start > _LONG_SECONDS:
-            break
-        if number % 2:
-            second = theirs(seconds)
-            rounds.append((ours(seconds), second))
-        else:
-            first = ours(seconds)
-            rounds.append((first, theirs(seconds)))
-    return rounds
 
 
 def _check_same_answer(service: Service, served: Served, file: bytes) -> None:

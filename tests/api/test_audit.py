@@ -252,11 +252,12 @@ def test_what_cannot_be_recorded_is_not_answered_unless_the_setting_allows_it(
 def test_a_log_that_cannot_be_written_refuses_the_start(
     bundle_folder: Path, tmp_path: Path
 ) -> None:
-    for file in (tmp_path, tmp_path / "no" / "such" / "folder"):
+    for file in ("", "/", tmp_path, tmp_path / "no" / "such" / "folder"):
         status, printed = refused_to_start(bundle_folder, audit_file=file)
         assert status == 1
-        assert "refused to start: " in printed
+        assert "refused to start: MAMMOSEQ_AUDIT_FILE" in printed
         assert "Traceback" not in printed
+    assert not tmp_path.with_name(f"{tmp_path.name}.last").exists()
 
 
 # FHIR

@@ -154,3 +154,17 @@ def test_off_a_terminal_it_is_json_unless_set(bundle_folder: Path, tmp_path: Pat
     elsewhere = tmp_path / bundle_folder.parent.name / bundle_folder.name
     _, printed = refused_to_start(elsewhere, log_format=None)
     assert lines(printed)[-1]["event"] == "refused to start"
+
+
+@pytest.mark.parametrize("log_format", ["json", None])
+def test_a_wrong_setting_is_told_in_json_too(bundle_folder: Path, log_format: str | None) -> None:
+    status, printed = refused_to_start(bundle_folder, log_format=log_format, workers=0)
+    (refusal,) = lines(printed)
+    assert (status, refusal["event"]) == (1, "refused to start")
+    assert refusal["why"].startswith("MAMMOSEQ_WORKERS: ")
+
+
+def test_a_setting_that_could_not_be_printed_refuses_the_start(bundle_folder: Path) -> None:
+    status, printed = refused_to_start(bundle_folder, model_key="/\udcff")
+    assert status == 1
+    assert printed == "refused to start: MAMMOSEQ_MODEL_KEY: Value error, must be UTF-8\n"

@@ -93,16 +93,27 @@ def test_told_to_end_it_is_not_ready_and_still_counts_what_is_finished(
             assert ended.result() == 0
 
 
-def test_a_port_that_is_taken_refuses_the_start_with_one_line(bundle_folder: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("name", ["port", "metrics_port"])
+def test_a_port_that_is_taken_refuses_the_start_with_one_line(
+    bundle_folder: Path, name: str, processes: int
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        for processes in (1, 2):
-            status, printed = refused_to_start(
-                bundle_folder, metrics_port=port, processes=processes
-            )
-            assert status == 1
-            assert "refused to start: MAMMOSEQ_METRICS_PORT" in printed
-            assert "Traceback" not in printed
+        status, printed = refused_to_start(bundle_folder, processes=processes, **{name: port})
+    assert status == 1
+    (line,) = [line for line in printed.splitlines() if line.startswith("refused to start: ")]
+    assert f"MAMMOSEQ_{name.upper()} {port}: Address already in use" in line
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_here_refuses_the_start_with_one_line(
+    bundle_folder: Path, host: str
+) -> None:
+    status, printed = refused_to_start(bundle_folder, host=host)
+    assert status == 1
+    assert f"refused to start: MAMMOSEQ_HOST {host}, " in printed
 
 
 def test_the_two_ports_must_differ(bundle_folder: Path) -> None:

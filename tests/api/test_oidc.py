@@ -15,12 +15,8 @@ from tests.serving import Service, free_port, serving
 
 
 @pytest.fixture(scope="module")
-def service(
-    provider: Provider, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("service")
-    with serving(bundle_folder, folder, **provider.settings()) as service:
-        yield service
+def service(service_with_provider: Service) -> Service:
+    return service_with_provider
 
 
 @pytest.fixture

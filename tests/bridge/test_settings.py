@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from pydantic import SecretStr
 
 from app.bridge import metrics
 from app.bridge.settings import Settings
@@ -72,6 +74,11 @@ ARCHIVE = {"archive_url": "http://127.0.0.1:9/dicom-web"}
         ({**ARCHIVE, "stable_seconds": "-1"}, "MAMMOSEQ_BRIDGE_STABLE_SECONDS"),
         ({**ARCHIVE, "objects": "sc"}, "MAMMOSEQ_BRIDGE_OBJECTS"),
         ({**ARCHIVE, "ca_file": "/no/such/file"}, "MAMMOSEQ_BRIDGE_CA_FILE"),
+        ({**ARCHIVE, "lookback_days": "1000000"}, "MAMMOSEQ_BRIDGE_LOOKBACK_DAYS"),
+        ({**ARCHIVE, "poll_seconds": "inf"}, "MAMMOSEQ_BRIDGE_POLL_SECONDS"),
+        ({**ARCHIVE, "archive_token": "S3CRET\nX: y"}, "MAMMOSEQ_BRIDGE_ARCHIVE_TOKEN"),
+        ({**ARCHIVE, "service_api_key": " "}, "MAMMOSEQ_BRIDGE_SERVICE_API_KEY"),
+        ({**ARCHIVE, "host": "192.0.2.1"}, "MAMMOSEQ_BRIDGE_HOST 192.0.2.1, "),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_starts(settings: dict[str, str], named: str) -> None:
@@ -80,6 +87,31 @@ def test_a_wrong_setting_is_named_and_nothing_starts(settings: dict[str, str], n
     assert named in printed
     assert "refused to start" in printed
     assert "S3CRET" not in printed
+
+
+def test_the_end_of_the_line_of_a_key_that_came_from_a_file_is_no_part_of_it() -> None:
+    """No header can hold it: the archive was `unreachable`."""
+    settings = Settings(
+        archive_url="http://127.0.0.1/dicom-web", archive_token="token\n", service_api_key="key\r\n"
+    )
+    assert settings.archive_token == SecretStr("token")
+    assert settings.service_api_key == SecretStr("key")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_ends_well(number: signal.Signals) -> None:
+    env = {**os.environ, f"{PREFIX}ARCHIVE_URL": ARCHIVE["archive_url"], f"{PREFIX}PORT": "0"}
+    bridge = subprocess.Popen(
+        [sys.executable, "-m", "app.bridge"],
+        cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    with bridge:
+        assert bridge.stdout is not None
+        while "waiting for the archive" not in bridge.stdout.readline():
+            assert bridge.poll() is None
+        bridge.send_signal(number)
+        assert "Traceback" not in bridge.stdout.read()
+    assert bridge.returncode == 0
 
 
 def test_secrets_are_not_printed() -> None:

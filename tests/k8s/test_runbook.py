@@ -84,3 +84,10 @@ def test_every_link_leads_somewhere() -> None:
         headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
         assert not anchor or anchor in anchors, f"{file}#{anchor}"
+
+
+def test_a_pod_without_a_log_does_not_hide_those_of_the_others() -> None:
+    """One that is starting has none, and only one that was restarted has a previous one."""
+    of_several = re.findall(r"kubectl -n mammoseq logs -l (.*)", RUNBOOK)
+    assert len(of_several) == 4
+    assert all("--ignore-errors" in command for command in of_several)

@@ -4,26 +4,20 @@ somebody is at work."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.page.browser import barriers, opened
 from tests.page.test_login import choose
-from tests.provider import Provider
-from tests.serving import Service, serving
+from tests.serving import Service
 
 BY_PROVIDER = "Log in with your organisation"
 
 
 @pytest.fixture(scope="module")
-def service(
-    provider: Provider, bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("service")
-    with serving(bundle_folder, folder, **provider.settings()) as service:
-        yield service
+def service(service_with_provider: Service) -> Service:
+    return service_with_provider
 
 
 @pytest.fixture

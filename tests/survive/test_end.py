@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import httpx
 import pytest
 
 from tests.pictures import breast, png
-from tests.serving import serving
+from tests.serving import REPOSITORY, environment, free_port, serving
 
 IMAGE = png(breast())
 HEAD = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(IMAGE)}\r\n\r\n".encode()
@@ -50,12 +52,17 @@ def test_service_told_to_end_is_not_ready_and_answers_all_that_came(
         assert "Traceback" not in service.printed()
 
 
-def test_second_sigterm_ends_the_wait(bundle_folder: Path, tmp_path: Path) -> None:
-    with serving(bundle_folder, tmp_path, drain_seconds=60) as service:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_second_sigterm_ends_the_wait(bundle_folder: Path, tmp_path: Path, processes: int) -> None:
+    with serving(bundle_folder, tmp_path, drain_seconds=60, processes=processes) as service:
+        while service.printed().count(PROCESSES_STARTED) < processes:
+            time.sleep(0.02)
         service.process.send_signal(signal.SIGTERM)
         while service.get("/healthz/ready").status_code == 200:
             time.sleep(0.02)
+        begun = time.monotonic()
         assert service.terminate() == 0
+        assert time.monotonic() - begun < 30
 
 
 def _accepts(url: httpx.URL) -> bool:
@@ -64,3 +71,28 @@ def _accepts(url: httpx.URL) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_told_to_end_while_it_starts_it_ends_well(
+    bundle_folder: Path, tmp_path: Path, processes: int, number: signal.Signals
+) -> None:
+    """With a handler of its own: process 1 of a container would go on starting, and then serve."""
+    output = tmp_path / "service.log"
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=REPOSITORY,
+            env=environment(bundle_folder, port=free_port(), processes=processes),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while "settings" not in output.read_text():
+            time.sleep(0.005)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert "Traceback" not in output.read_text()
