@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+_BEGIN = b'{"audit":'  # of each line
 _HASH_LENGTH = 64  # characters
 _MODE = 0o640
 _TAIL = 1 << 16  # bytes read at a time from the end of a log
@@ -92,6 +93,14 @@ class Chain:
             yield
         finally:
             fcntl.flock(self._last, fcntl.LOCK_UN)
+
+
+def is_of_others(file: Path) -> bool:
+    """Whether a file is no audit log: of it, too, what is no whole line would be cut off."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as log:
+        return not _BEGIN.startswith(log.read(len(_BEGIN)))
 
 
 def hash_of(line: bytes) -> str:

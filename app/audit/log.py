@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app import metrics
-from app.audit.chain import Chain, Record
+from app.audit.chain import Chain, Record, is_of_others
 from app.settings import Settings
 
 _LOG = logging.getLogger("mammoseq")
@@ -84,6 +84,8 @@ def log_of(settings: Settings, shared_folder: Callable[[], Path]) -> Log | None:
             file = Path(named)
             if file.is_dir():  # as is an empty name
                 raise AuditError(f"MAMMOSEQ_AUDIT_FILE: {file} is a folder")
+            if is_of_others(file):
+                raise AuditError(f"MAMMOSEQ_AUDIT_FILE: {file} is no audit log")
             chain = Chain(file, file.with_name(f"{file.name}.last"))
     except OSError as error:
         raise AuditError(f"MAMMOSEQ_AUDIT_FILE cannot be written: {error.strerror}") from None

@@ -162,7 +162,7 @@ def test_nothing_of_a_header_is_in_the_log(service: Service, folder: Path) -> No
     assert service.post("/predict", content=data[:-5000], **options).status_code == 422
     text = (folder / "audit.jsonl").read_text()
     assert sha256(data) in text
-    for word in (MARKER, BIRTH, "4711"):
+    for word in (MARKER, BIRTH, "47114711"):
         assert word not in text
 
 
@@ -258,6 +258,16 @@ def test_a_log_that_cannot_be_written_refuses_the_start(
         assert "refused to start: MAMMOSEQ_AUDIT_FILE" in printed
         assert "Traceback" not in printed
     assert not tmp_path.with_name(f"{tmp_path.name}.last").exists()
+
+
+def test_a_file_of_something_else_refuses_the_start_and_stays_as_it_is(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "users.yaml"
+    file.write_text("users:\n- a line without an end")
+    status, printed = refused_to_start(bundle_folder, audit_file=file)
+    assert (status, "refused to start: MAMMOSEQ_AUDIT_FILE" in printed) == (1, True)
+    assert file.read_text() == "users:\n- a line without an end"
 
 
 # FHIR
