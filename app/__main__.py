@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 
@@ -41,13 +40,7 @@ def _start() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        wanted = os.environ.get("MAMMOSEQ_LOG_FORMAT", logs.off_terminal())
-        form: logs.LogFormat = "json" if wanted == "json" else "text"
-        logs.configure(form)
-        for fault in error.errors():
-            if fault["type"] != "default_factory_not_called":  # only because of another fault
-                name = f"MAMMOSEQ_{'.'.join(map(str, fault['loc']))}".upper()
-                logs.refused(form, f"{name}: {fault['msg']}")
+        logs.wrong_settings("MAMMOSEQ_", error)
         return 1
     logs.configure(settings.log_format)
     told = settings.model_dump_json()

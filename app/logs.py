@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 LogFormat = Literal["json", "text"]
 
@@ -33,9 +36,9 @@ def off_terminal() -> LogFormat:
     return "text" if sys.stderr.isatty() else "json"
 
 
-def event(name: str, fields: Mapping[str, object]) -> None:
+def event(name: str, fields: Mapping[str, object], level: int = logging.INFO) -> None:
     """Log that something happened; fields that are None are left out."""
-    _LOG.info(name, extra={"fields": fields})
+    _LOG.log(level, name, extra={"fields": fields})
 
 
 def at_start(form: LogFormat, name: str, fields: Mapping[str, object], text: str) -> None:
@@ -44,6 +47,17 @@ def at_start(form: LogFormat, name: str, fields: Mapping[str, object], text: str
         event(name, fields)
     else:
         print(text, flush=True)
+
+
+def wrong_settings(prefix: str, error: ValidationError) -> None:
+    """Tell which variables keep the service from starting, in the form that they ask for."""
+    wanted = os.environ.get(f"{prefix}LOG_FORMAT", off_terminal())
+    form: LogFormat = "json" if wanted == "json" else "text"
+    configure(form)
+    for fault in error.errors():
+        if fault["type"] != "default_factory_not_called":  # only because of another fault
+            name = f"{prefix}{'.'.join(map(str, fault['loc']))}".upper()
+            refused(form, f"{name}: {fault['msg']}")
 
 
 def refused(form: LogFormat, why: str) -> None:

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "app.access": ("app.access", "app.settings", "app.problems"),
     "app.audit": ("app.audit", "app.settings", "app.metrics"),
     "app.render": ("app.render", "app.imaging", "app.bundle"),
-    "app.bridge": ("app.bridge", "app.tracing"),
+    "app.bridge": ("app.bridge", "app.logs", "app.tracing"),
     "app.api": ("app",),
     "app.__main__": ("app",),
     "training": (

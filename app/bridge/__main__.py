@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import signal
@@ -11,6 +12,7 @@ import sys
 import httpx
 from pydantic import SecretStr, ValidationError
 
+from app import logs
 from app.bridge import metrics
 from app.bridge.dicomweb import Archive
 from app.bridge.faults import Side
@@ -25,40 +27,38 @@ def main() -> int:
     # Whatever is under way may be left at any point: it is done again, to the same results
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout
-    )
     for name in ("httpx", "httpcore"):  # they log addresses, and those hold patients' ids
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         settings = Settings()
-        trust = ssl.create_default_context(cafile=settings.ca_file)
     except ValidationError as error:
-        for fault in error.errors():
-            name = f"MAMMOSEQ_BRIDGE_{'.'.join(map(str, fault['loc']))}".upper()
-            print(f"refused to start: {name}: {fault['msg']}", file=sys.stderr)
+        logs.wrong_settings("MAMMOSEQ_BRIDGE_", error)
         return 1
+    form = settings.log_format
+    logs.configure(form)
+    try:
+        trust = ssl.create_default_context(cafile=settings.ca_file)
     except OSError:
-        print("refused to start: MAMMOSEQ_BRIDGE_CA_FILE cannot be read", file=sys.stderr)
+        logs.refused(form, "MAMMOSEQ_BRIDGE_CA_FILE cannot be read")
         return 1
     try:
         collector = collector_of(settings)
     except ImportError:
-        print(
-            "refused to start: MAMMOSEQ_BRIDGE_TRACES_URL needs the extra `tracing`: "
-            "pip install 'mammoseq[tracing]'",
-            file=sys.stderr,
+        logs.refused(
+            form,
+            "MAMMOSEQ_BRIDGE_TRACES_URL needs the extra `tracing`: pip install 'mammoseq[tracing]'",
         )
         return 1
-    print("settings", settings.model_dump_json(), flush=True)
+    told = settings.model_dump_json()
+    logs.at_start(form, "settings", {"settings": json.loads(told)}, f"settings {told}")
     pulse = Pulse(settings.timeout_seconds)
     try:
         server = serve(settings.host, settings.port, pulse)
     except OSError as error:
-        print(
-            f"refused to start: MAMMOSEQ_BRIDGE_HOST {settings.host}, MAMMOSEQ_BRIDGE_PORT "
-            f"{settings.port}: {error.strerror}",
-            file=sys.stderr,
+        logs.refused(
+            form,
+            f"MAMMOSEQ_BRIDGE_HOST {settings.host}, MAMMOSEQ_BRIDGE_PORT {settings.port}: "
+            f"{error.strerror}",
         )
         return 1
     archive = _client("archive", str(settings.archive_url), settings, trust, pulse)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app import logs
 from app.bridge import metrics
 from app.bridge.dicomweb import Archive, Instance, Study, TooLarge
 from app.bridge.faults import Refused, Unavailable
@@ -19,8 +19,6 @@ from app.bridge.results import (
 from app.bridge.service import Service
 from app.bridge.settings import Settings
 from app.tracing.spans import span
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def _with_priors(
     except Refused as refused:
         answer, code = None, refused.code
     if answer is None:
-        log.info("a study is read without its priors code=%s", code)
+        logs.event("without_priors", {"code": code})
         metrics.WITHOUT_PRIORS.inc()
     return answer
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import time
-import traceback
 from datetime import date, timedelta
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from app import logs
 from app.bridge import metrics
 from app.bridge.dicomweb import Archive, Study
 from app.bridge.faults import Refused, Unavailable
@@ -23,8 +22,6 @@ from app.tracing.spans import Span, ended, note
 
 if TYPE_CHECKING:
     from app.tracing.collector import Collector
-
-log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -46,12 +43,13 @@ def run(
             look(archive, worklist, settings)
             read_due(archive, service, worklist, settings, salt, collector)
             if failures:
-                log.info("archive and service answer again")
+                logs.event("answers_again", {})
             failures = 0
         except Unavailable as fault:
             failures += 1
             _count(fault)
-            log.warning("waiting for the %s code=%s", fault.side, fault.code)
+            fields = {"side": fault.side, "code": fault.code}
+            logs.event("waiting", fields, logging.WARNING)
         except Exception as error:  # its text may hold what came from a header
             failures += 1
             _count_own(error)
@@ -89,16 +87,17 @@ def read_due(
     model = service.model()
     for study in worklist.due(model, time.monotonic()):
         begun = collector.begin("study", None, "internal") if collector is not None else None
-        name = _name(study_hash(salt, study.uid), begun)
+        named = _named(study_hash(salt, study.uid), begun)
         try:
             with ended(begun):
-                _read(study, model, archive, service, worklist, settings, name)
+                _read(study, model, archive, service, worklist, settings, named)
         except Unavailable as fault:
             worklist.postpone(study.uid, time.monotonic())
             if fault.everyone:
                 raise
             _count(fault)
-            log.warning("study=%s postponed by the %s code=%s", name, fault.side, fault.code)
+            fields = {**named, "side": fault.side, "code": fault.code}
+            logs.event("study_postponed", fields, logging.WARNING)
         except Exception as error:  # one study must not keep the others from being read
             worklist.postpone(study.uid, time.monotonic())
             _count_own(error)
@@ -111,7 +110,7 @@ def _read(
     service: Service,
     worklist: Worklist,
     settings: Settings,
-    name: str,
+    named: dict[str, str],
 ) -> None:
     start = time.monotonic()
     order = Order(study, worklist.images(study.uid), model, worklist.ignored(study.uid, model))
@@ -121,27 +120,28 @@ def _read(
         worklist.settle(study.uid, model, "refused")
         metrics.REFUSED.labels(refused.code).inc()
         note({"mammoseq.problem": refused.code})
-        log.warning("study=%s refused code=%s", name, refused.code)
+        logs.event("study_refused", {**named, "code": refused.code}, logging.WARNING)
         return
     if done is None:
-        log.info("study=%s changed while it was read", name)
+        logs.event("study_changed", named)
         return
     worklist.settle(study.uid, done.model, "done", done.ignored)
     if done.stored:
         metrics.READ.inc()
         note({"mammoseq.images": done.sent, "mammoseq.priors": done.priors})
-        log.info(
-            "study=%s read images=%d priors=%d ignored=%d stored=%d seconds=%.1f",
-            name, done.sent, done.priors, len(done.ignored), done.stored,
-            time.monotonic() - start,
-        )  # fmt: skip
+        seconds = round(time.monotonic() - start, 1)
+        fields = {
+            "images": done.sent, "priors": done.priors, "ignored": len(done.ignored),
+            "stored": done.stored, "seconds": seconds,
+        }  # fmt: skip
+        logs.event("study_read", {**named, **fields})
 
 
-def _name(study_hash: str, begun: Span | None) -> str:
+def _named(study_hash: str, begun: Span | None) -> dict[str, str]:
     """What a study is called in the log: with its trace, if there is one."""
     if begun is None or not begun.recorded:
-        return study_hash
-    return f"{study_hash} trace_id={begun.trace_id}"
+        return {"study": study_hash}
+    return {"study": study_hash, "trace_id": begun.trace_id}
 
 
 def _count(fault: Unavailable) -> None:
@@ -150,9 +150,6 @@ def _count(fault: Unavailable) -> None:
 
 def _count_own(error: Exception) -> None:
     """A fault of the bridge itself: which and where, never the error's own text."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
     metrics.FAILURES.labels("bridge", "internal_error").inc()
-    log.error(
-        "internal_error %s at %s:%s",
-        type(error).__name__, PurePath(place.filename).name, place.lineno,
-    )  # fmt: skip
+    fields = {"type": type(error).__name__, "at": logs.place_of(error)}
+    logs.event("internal_error", fields, logging.ERROR)

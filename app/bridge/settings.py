@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.logs import LogFormat, off_terminal
+
 _DAY_SECONDS = 86_400
 _CENTURY_DAYS = 36_525
 
@@ -66,6 +68,10 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s?#@]+$",
         description="where traces go: the address of a collector for OTLP over HTTP, such as "
         "`http://otel-collector:4318/v1/traces`; needs the extra `tracing`",
+    )
+    log_format: LogFormat = Field(
+        default_factory=off_terminal,
+        description="`json` or `text`; unless set `text` on a terminal, else `json`",
     )
     log_salt: SecretStr | None = Field(
         None, description="key of the study hashes in the log; a new one at each start if not set"

@@ -106,6 +106,7 @@ def bridge(
         "archive_url": archive.web,
         "service_url": service_url,
         "port": port,
+        "log_format": "text",
         **IN_A_HURRY,
         **settings,
     }

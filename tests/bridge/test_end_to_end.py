@@ -259,7 +259,7 @@ def test_two_bridges_store_what_one_stores(hospital: Hospital, tmp_path: Path) -
 
 def test_the_log_and_the_metrics_name_nobody(hospital: Hospital, patient: Patient) -> None:
     printed = hospital.bridge.printed()
-    assert "read images=4 priors=6" in printed
+    assert "images=4 priors=6" in printed
     shown = printed + hospital.bridge.metrics()
     for secret in (*SECRETS, patient.current.uid, *patient.current.images, "internal_error"):
         assert secret not in shown

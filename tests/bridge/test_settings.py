@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -29,7 +30,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
     expected = {}
     for name, field in Settings.model_fields.items():
         default = "required" if field.is_required() else str(field.default).rstrip("/")
-        expected[PREFIX + name.upper()] = "-" if field.default is None else f"`{default}`"
+        if field.default_factory is not None:
+            expected[PREFIX + name.upper()] = "from the machine"
+        else:
+            expected[PREFIX + name.upper()] = "-" if field.default is None else f"`{default}`"
     assert rows(f"{PREFIX}[A-Z_]+") == {
         name: default.replace("`required`", "required") for name, default in expected.items()
     }
@@ -99,7 +103,7 @@ def test_the_end_of_the_line_of_a_key_that_came_from_a_file_is_no_part_of_it() -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_ends_well(number: signal.Signals) -> None:
+def test_told_to_end_it_ends_well_and_each_line_of_its_log_is_json(number: signal.Signals) -> None:
     env = {**os.environ, f"{PREFIX}ARCHIVE_URL": ARCHIVE["archive_url"], f"{PREFIX}PORT": "0"}
     bridge = subprocess.Popen(
         [sys.executable, "-m", "app.bridge"],
@@ -107,11 +111,23 @@ def test_told_to_end_it_ends_well(number: signal.Signals) -> None:
     )  # fmt: skip
     with bridge:
         assert bridge.stdout is not None
-        while "waiting for the archive" not in bridge.stdout.readline():
-            assert bridge.poll() is None
+        settled, waiting = (json.loads(bridge.stdout.readline()) for _ in range(2))
         bridge.send_signal(number)
-        assert "Traceback" not in bridge.stdout.read()
+        for line in bridge.stdout:
+            json.loads(line)
     assert bridge.returncode == 0
+    assert settled["event"] == "settings"
+    assert settled["settings"]["log_format"] == "json"
+    assert {key: waiting[key] for key in ("level", "event", "side", "code")} == {
+        "level": "warning", "event": "waiting", "side": "archive", "code": "unreachable",
+    }  # fmt: skip
+
+
+def test_a_wrong_setting_is_told_in_json_too() -> None:
+    status, printed = ended(**ARCHIVE, port="70000")
+    refusal = json.loads(printed)
+    assert (status, refusal["event"]) == (1, "refused to start")
+    assert "MAMMOSEQ_BRIDGE_PORT" in refusal["why"]
 
 
 def test_secrets_are_not_printed() -> None:

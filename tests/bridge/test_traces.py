@@ -41,6 +41,6 @@ def test_a_study_is_one_trace_through_bridge_and_service(
     assert (asked.name, asked.kind, asked.parent) == ("POST", "client", whole.span_id)
     assert asked.attributes["http.response.status_code"] == 200
     assert {span.parent for span in its if span.name == "render"} == {request.span_id}
-    assert f"trace_id={whole.trace_id} read images=2" in printed
+    assert f"trace_id={whole.trace_id} images=2" in printed
     for secret in (sent.uid, *sent.images):
         assert secret.encode() not in told
