@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
@@ -79,7 +80,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """An empty tab. What breaks on its console breaks the test, also what the policy forbids."""
+    with empty_tab(browser, site) as tab:
+        yield tab
+
+
+@contextmanager
+def empty_tab(browser: Browser, site: Site) -> Iterator[Page]:
+    """What breaks on its console breaks the test, also what the policy forbids."""
     faults: list[str] = []
     context = browser.new_context(viewport={"width": 1200, "height": 900}, base_url=site.address)
     tab = context.new_page()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from app.problems import PROBLEMS
-from tests.page.conftest import Site
+from tests.page.conftest import Site, empty_tab
 
 WEB = Path(__file__).parents[2] / "app" / "web"
 MODULES = [path for path in WEB.rglob("*.js") if path.parent.name not in ("vendor", "strings")]
@@ -18,10 +19,12 @@ ALL = "(await import('/web/strings/en.js')).default"
 LEFT_OUT = ["duplicate_image", "older_image", "synthetic_image", "breast_unknown"]
 
 
-@pytest.fixture
-def words(page: Page, site: Site) -> Page:
-    page.goto("/test/viewer.html")
-    return page
+@pytest.fixture(scope="module")
+def words(browser: Browser, site: Site) -> Iterator[Page]:
+    """One tab for all: asking for words changes nothing."""
+    with empty_tab(browser, site) as tab:
+        tab.goto("/test/viewer.html")
+        yield tab
 
 
 @pytest.mark.parametrize("code", [*PROBLEMS, "unreachable", "broken_page", "file_changed"])
@@ -52,6 +55,20 @@ def test_what_is_not_certain_is_not_written_as_certain(
     words: Page, share: float, said: str
 ) -> None:
     assert words.evaluate(f"async (s) => {ALL}.numbers.percentFine(s)", share) == said
+
+
+@pytest.mark.parametrize("change", [0.004, -0.004])
+def test_a_change_too_small_to_be_written_has_no_sign(words: Page, change: float) -> None:
+    assert words.evaluate(f"async (c) => {ALL}.plots.change(c)", change) == "±0 points"
+
+
+def test_how_much_is_taken_at_once_is_told(words: Page) -> None:
+    for code, detail in (
+        ("too_many_exams", "The series has 60 exams; at most 16 are accepted."),
+        ("too_many_images", "At most 64 are accepted."),
+    ):
+        said = words.evaluate(f"async (p) => {ALL}.problem(p)", {"code": code, "detail": detail})
+        assert re.search(r"takes (16|64) (exams|images) at once", said)
 
 
 def test_every_word_is_used(words: Page) -> None:

@@ -11,7 +11,11 @@ const percentFine = (share) => {
 const hundred = (share) => Math.round(100 * share);
 const many = (count, one, more) => `${count} ${count === 1 ? one : more}`;
 
-const signed = (change) => `${change < 0 ? "−" : "+"}${Math.abs(100 * change).toFixed(0)}`;
+function signed(change) {
+  const points = Math.abs(100 * change).toFixed(0);
+  if (points === "0") return "±0";
+  return `${change < 0 ? "−" : "+"}${points}`;
+}
 const among = (share, [low, high]) => `${hundred(share)} [${hundred(low)} to ${hundred(high)}]`;
 const estimate = ({ value, low, high }) =>
   `${value.toFixed(3)} [${low.toFixed(3)} to ${high.toFixed(3)}]`;
@@ -124,10 +128,18 @@ const warnings = {
       : detail,
 };
 
+// Where the service says how many it takes
+const limited = {
+  too_many_exams: (most) => `The service takes ${most} exams at once. Leave out the oldest.`,
+  too_many_images: (most) => `The service takes ${most} images at once. Leave out the oldest exams.`,
+};
+
 /** What a refusal means, and which file it is about if the service says so. */
 function problem({ code, detail, file }) {
   const text = Object.hasOwn(problems, code) ? problems[code] : problems.unexpected;
   if (code === "nothing_to_read") return [text, ...reasons(detail ?? "")].join(" ");
+  const most = Object.hasOwn(limited, code) && /at most (\d+)/i.exec(detail ?? "")?.[1];
+  if (most) return limited[code](most);
   return file ? `${file}: ${text}` : text;
 }
 
