@@ -19,6 +19,7 @@ from pydicom.encaps import generate_fragments
 
 from app.imaging import jpeg, jpeg2000, openjpeg
 from app.imaging.wavelet import Words
+from app.machine import available_cores
 from app.problems import Refusal
 
 _ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"  # PS3.5 A.4.11
@@ -55,6 +56,8 @@ _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 # headers. What is larger and decodes to one grey was not decoded.
 _HEADER_BYTES = 4096
 _FLAT_PIXELS_A_BYTE, _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG = 16, 4
+# Of JPEG 2000 alone: a film of 12 megapixels takes seconds of a core. Who looks at one waits for it
+_THREADS = min(4, available_cores())
 _MOST_OVERSHOOT = 1.5  # of the range of values: a low-pass of more is not of values alone
 
 Header = TypeVar("Header", jpeg.JpegHeader, jpeg2000.Jpeg2000Header)
@@ -210,7 +213,8 @@ def _decompressed(frame: bytes, syntax: str, rows: int, columns: int) -> tuple[W
     if syntax in _JPEG_2000:
         stream, sizes = _whole_stream(frame, rows, columns)
         # openjph is faster for HTJ2K, but its wrapper answers with half pictures
-        return _as_words(imagecodecs.jpeg2k_decode(stream), rows, columns), sizes.precision
+        pixels = imagecodecs.jpeg2k_decode(stream, numthreads=_THREADS)
+        return _as_words(pixels, rows, columns), sizes.precision
     header = _of_size(jpeg.jpeg_header(frame), rows, columns)
     end = jpeg.end_of_image(frame, header)
     if end is None:  # charls searches for it for seconds
