@@ -254,7 +254,11 @@ def test_start_is_refused_where_the_extra_is_wanted_and_missing(
     bundle_folder: Path, module: str
 ) -> None:
     url = "http://127.0.0.1:4318/v1/traces"
-    bridge = {"MAMMOSEQ_BRIDGE_ARCHIVE_URL": url, "MAMMOSEQ_BRIDGE_TRACES_URL": url}
+    bridge = {
+        "MAMMOSEQ_BRIDGE_ARCHIVE_URL": url,
+        "MAMMOSEQ_BRIDGE_TRACES_URL": url,
+        "MAMMOSEQ_BRIDGE_LOG_FORMAT": "text",
+    }
     script = (
         "import sys\n"
         "sys.modules['opentelemetry.sdk'] = None\n"  # as if it were not installed
