@@ -24,7 +24,7 @@ OURS = ("app", "training", "export", "benchmarks")
 # For each folder or module, what of ours it may import; the longest matching name counts.
 MAY_IMPORT = {
     "app": (),
-    "app.imaging": ("app.imaging", "app.machine", "app.problems"),
+    "app.imaging": ("app.imaging", "app.problems"),
     "app.bundle": ("app.signature",),
     "app.signature": (),
     "app.figures": ("app.bundle",),

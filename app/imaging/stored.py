@@ -6,6 +6,7 @@ decoded, and no frame is believed that is not whole: codecs fill what is missing
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +20,6 @@ from pydicom.encaps import generate_fragments
 
 from app.imaging import jpeg, jpeg2000, openjpeg
 from app.imaging.wavelet import Words
-from app.machine import available_cores
 from app.problems import Refusal
 
 _ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"  # PS3.5 A.4.11
@@ -57,7 +57,7 @@ _RLE_PADDING = 16  # bytes beyond the last pixel that a segment may decode to
 _HEADER_BYTES = 4096
 _FLAT_PIXELS_A_BYTE, _FLAT_PIXELS_A_BYTE_OF_LOSSLESS_JPEG = 16, 4
 # Of JPEG 2000 alone: a film of 12 megapixels takes seconds of a core. Who looks at one waits for it
-_THREADS = min(4, available_cores())
+_THREADS = min(4, os.cpu_count() or 1)
 _MOST_OVERSHOOT = 1.5  # of the range of values: a low-pass of more is not of values alone
 
 Header = TypeVar("Header", jpeg.JpegHeader, jpeg2000.Jpeg2000Header)
